@@ -1,1 +1,11 @@
-//! Placeholder until the first module lands.
+//! The origin of Portcullis: the truth about sessions.
+//!
+//! Layers, outermost first: [`cli`] → `http` (routes, one file per resource) → `service` (load, apply, commit) → `store`;
+//! beside them `feed` (tail of the floor log, push to hubs), [`keys`], [`config`] and [`telemetry`].
+//!
+//! Invariant: every rule about sessions, tokens and floors lives in the crate `shared`; this crate owns I/O, clock and
+//! randomness only.
+
+pub mod config;
+pub mod keys;
+pub mod telemetry;

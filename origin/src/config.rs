@@ -1,0 +1,171 @@
+//! The configuration of the origin: one TOML file, overridden by `PORTCULLIS_SECTION__NAME` variables of the environment.
+//!
+//! Invariant: every value has its unit last in its name, a default and a limit, all listed in [`settings`]. An unknown
+//! key, a wrong type or a value outside of its limits is an error that names the key, what was found, what is allowed
+//! and where it stands. Secrets are not part of the file: see [`secrets`].
+
+pub mod secrets;
+mod sections;
+mod settings;
+
+use std::path::Path;
+
+use figment::{
+    Figment,
+    providers::{Env, Format, Serialized, Toml},
+};
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    sections::{
+        Feed, Hub, Limits, LogFormat, SecretFiles, Server, Sessions, SigningAlgorithm, Store,
+        StoreUrl, Telemetry, Tokens,
+    },
+    settings::document,
+};
+
+/// Prefix of every variable of the environment that Portcullis reads.
+const ENV_PREFIX: &str = "PORTCULLIS_";
+
+/// Everything that an operator can choose, secrets apart.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The HTTP server.
+    pub server: Server,
+    /// Access and refresh tokens.
+    pub tokens: Tokens,
+    /// Lifetimes of sessions.
+    pub sessions: Sessions,
+    /// Where sessions are kept.
+    pub store: Store,
+    /// The feed of floors to the hubs.
+    pub feed: Feed,
+    /// The hubs that floors are pushed to.
+    pub hubs: Vec<Hub>,
+    /// Bounds on what one process takes in and holds.
+    pub limits: Limits,
+    /// Logs.
+    pub telemetry: Telemetry,
+    /// Files that hold the secrets, if they are not in the environment.
+    pub secrets: SecretFiles,
+}
+
+/// Why the configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file that was named is not there or cannot be read.
+    #[error("cannot read the configuration file {path}: {source}")]
+    Unreadable {
+        /// The file as it was named.
+        path: String,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The text is not TOML, a key is unknown, or a value has the wrong type.
+    #[error("wrong configuration: {0}")]
+    Shape(Box<figment::Error>),
+    /// A value is outside of its limits.
+    #[error("wrong configuration: `{key}` is {found}, but must be {allowed} (from {place})")]
+    Value {
+        /// The key with its section.
+        key: String,
+        /// The value that was found.
+        found: String,
+        /// What is allowed.
+        allowed: String,
+        /// The file, the environment, or the defaults.
+        place: String,
+    },
+    /// A variable of the environment that looks like a setting, but is none.
+    #[error(
+        "wrong configuration: the environment variable {found} is not known; settings are written {expected}"
+    )]
+    Variable {
+        /// The variable.
+        found: String,
+        /// How it should have been written.
+        expected: String,
+    },
+    /// A secret is missing or malformed.
+    #[error(transparent)]
+    Secret(#[from] secrets::SecretError),
+}
+
+impl Config {
+    /// Reads `file`, if one is named, then the environment over it, and checks every value.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], naming the first setting that is wrong.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if let Some(path) = file {
+            // Figment takes a file that is missing for one that is empty.
+            std::fs::File::open(path).map_err(|source| ConfigError::Unreadable {
+                path: path.display().to_string(),
+                source,
+            })?;
+            figment = figment.merge(Toml::file_exact(path));
+        }
+        refuse_misspelt_variables()?;
+        let variables = Env::prefixed(ENV_PREFIX)
+            .filter(|name| {
+                name.as_str().contains("__") || name.as_str().eq_ignore_ascii_case("HUBS")
+            })
+            .split("__");
+        let figment = figment.merge(variables);
+        let config: Self = figment
+            .extract()
+            .map_err(|error| ConfigError::Shape(Box::new(error)))?;
+        settings::check(&config, |key| place_of(&figment, key))?;
+        Ok(config)
+    }
+}
+
+/// `PORTCULLIS_TOKENS_ACCESS_TTL_S` would be ignored in silence; one underscore too few is an error instead.
+fn refuse_misspelt_variables() -> Result<(), ConfigError> {
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        let Some(rest) = name.strip_prefix(ENV_PREFIX) else {
+            continue;
+        };
+        if rest.contains("__") {
+            continue;
+        }
+        let Some((section, key)) = rest.split_once('_') else {
+            continue;
+        };
+        if settings::SECTIONS.contains(&section.to_ascii_lowercase().as_str()) {
+            return Err(ConfigError::Variable {
+                found: name.to_string(),
+                expected: format!("{ENV_PREFIX}{section}__{key}"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Where the value of `key` came from, in words.
+fn place_of(figment: &Figment, key: &str) -> String {
+    // Entries of a list are looked up through the list itself.
+    let key = key.split('[').next().unwrap_or(key);
+    match figment.find_metadata(key) {
+        Some(metadata) => match &metadata.source {
+            Some(figment::Source::File(path)) => format!("the file {}", path.display()),
+            _ if metadata.name.contains("environment") => {
+                format!("the environment, {}", variable_of(key))
+            }
+            _ => "the defaults".to_owned(),
+        },
+        None => "the defaults".to_owned(),
+    }
+}
+
+/// The variable of the environment that sets `key`.
+fn variable_of(key: &str) -> String {
+    format!(
+        "{ENV_PREFIX}{}",
+        key.replace('.', "__").to_ascii_uppercase()
+    )
+}

@@ -1,0 +1,310 @@
+//! The sections of the configuration with their defaults. Limits and descriptions stand in `settings`.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// The HTTP server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Address and port to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The address under which clients reach this service, without a trailing slash.
+    pub public_url: String,
+    /// After a stop signal, requests in flight have this long to finish.
+    pub drain_ms: u64,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8780)),
+            public_url: "http://127.0.0.1:8780".to_owned(),
+            drain_ms: 10_000,
+        }
+    }
+}
+
+/// Access and refresh tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tokens {
+    /// `iss` of every token; `server.public_url` if empty.
+    pub issuer: String,
+    /// `aud` of every token.
+    pub audience: String,
+    /// The algorithm that new access tokens are signed with.
+    pub algorithm: SigningAlgorithm,
+    /// Lifetime of an access token.
+    pub access_ttl_s: u64,
+    /// For how long the last rotated refresh token still gets the same successor.
+    pub retry_window_s: u64,
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self {
+            issuer: String::new(),
+            audience: "portcullis".to_owned(),
+            algorithm: SigningAlgorithm::Ed25519,
+            access_ttl_s: 300,
+            retry_window_s: 30,
+        }
+    }
+}
+
+/// Signature algorithms for access tokens, by their JOSE names (RFC 9864, RFC 7518).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SigningAlgorithm {
+    /// EdDSA over edwards25519.
+    Ed25519,
+    /// ECDSA over P-256 with SHA-256, for verifiers without Ed25519.
+    #[serde(rename = "ES256")]
+    Es256,
+}
+
+/// Lifetimes of sessions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sessions {
+    /// A session that was not refreshed for this long is over.
+    pub idle_s: u64,
+    /// A session is over this long after it was opened, whatever happens.
+    pub absolute_s: u64,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            idle_s: 3_600,
+            absolute_s: 86_400,
+        }
+    }
+}
+
+/// Where sessions are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// `embedded:PATH`, `redis://…`, or several comma-separated `redis://…` addresses of one cluster.
+    pub url: StoreUrl,
+    /// Deadline of one call to the store.
+    pub timeout_ms: u64,
+    /// Replicas that must confirm a write before it is acknowledged (Redis `WAIT`).
+    pub replicas: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            url: StoreUrl::from("embedded:portcullis.db".to_owned()),
+            timeout_ms: 2_000,
+            replicas: 0,
+        }
+    }
+}
+
+/// The address of the store, which may hold a password: it prints without what stands before an `@`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StoreUrl(String);
+
+impl StoreUrl {
+    /// The address as it was given, password included.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for StoreUrl {
+    fn from(url: String) -> Self {
+        Self(url)
+    }
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, url) in self.0.split(',').enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            match (url.split_once("://"), url.rsplit_once('@')) {
+                (Some((scheme, _)), Some((_, host))) => write!(f, "{comma}{scheme}://…@{host}")?,
+                (None, Some((_, host))) => write!(f, "{comma}…@{host}")?,
+                (_, None) => write!(f, "{comma}{url}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// The feed of floors to the hubs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Feed {
+    /// A hub hears from the origin at least this often.
+    pub heartbeat_ms: u64,
+    /// How far apart the clocks of store, origin and gates may be; floors are kept that much longer.
+    pub clock_skew_ms_max: u64,
+    /// Deadline of one push to one hub.
+    pub push_timeout_ms: u64,
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: 1_000,
+            clock_skew_ms_max: 2_000,
+            push_timeout_ms: 2_000,
+        }
+    }
+}
+
+/// A hub that floors are pushed to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hub {
+    /// Name of the hub, used in metrics and logs.
+    pub name: String,
+    /// Where frames are posted.
+    pub url: String,
+}
+
+/// Bounds on what one process takes in and holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The largest request body.
+    pub body_bytes: u64,
+    /// Requests worked on at the same time; more are answered 503 at once.
+    pub requests_concurrent: u64,
+    /// Deadline of one request.
+    pub request_timeout_ms: u64,
+    /// Floors held in memory.
+    pub floors: u64,
+    /// Subject records held in memory, and as many tenant records.
+    pub subjects_cached: u64,
+    /// Age at which a cached subject record is read again.
+    pub subjects_cached_s: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 16 * 1024,
+            requests_concurrent: 1_024,
+            request_timeout_ms: 10_000,
+            floors: 1_000_000,
+            subjects_cached: 100_000,
+            subjects_cached_s: 60,
+        }
+    }
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// How a line of the log looks.
+    pub log_format: LogFormat,
+    /// Which events are logged, in the notation of `tracing_subscriber::EnvFilter`.
+    pub log_filter: String,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self {
+            log_format: LogFormat::Text,
+            log_filter: "info".to_owned(),
+        }
+    }
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Files that hold the secrets, if they are not in the environment.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecretFiles {
+    /// Holds what `PORTCULLIS_MASTER_KEY` would.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master_key_file: Option<PathBuf>,
+    /// Holds what `PORTCULLIS_MANAGEMENT_KEY` would.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub management_key_file: Option<PathBuf>,
+}
+
+impl Server {
+    /// After a stop signal, requests in flight have this long to finish.
+    pub fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms)
+    }
+}
+
+impl Tokens {
+    /// Lifetime of an access token.
+    pub fn access_ttl(&self) -> Duration {
+        Duration::from_secs(self.access_ttl_s)
+    }
+
+    /// For how long the last rotated refresh token still gets the same successor.
+    pub fn retry_window(&self) -> Duration {
+        Duration::from_secs(self.retry_window_s)
+    }
+}
+
+impl Sessions {
+    /// A session that was not refreshed for this long is over.
+    pub fn idle(&self) -> Duration {
+        Duration::from_secs(self.idle_s)
+    }
+
+    /// A session is over this long after it was opened.
+    pub fn absolute(&self) -> Duration {
+        Duration::from_secs(self.absolute_s)
+    }
+}
+
+impl Store {
+    /// Deadline of one call to the store.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+}
+
+impl Feed {
+    /// A hub hears from the origin at least this often.
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms)
+    }
+
+    /// How far apart the clocks of store, origin and gates may be.
+    pub fn clock_skew_max(&self) -> Duration {
+        Duration::from_millis(self.clock_skew_ms_max)
+    }
+
+    /// Deadline of one push to one hub.
+    pub fn push_timeout(&self) -> Duration {
+        Duration::from_millis(self.push_timeout_ms)
+    }
+}
+
+impl Limits {
+    /// Deadline of one request.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.request_timeout_ms)
+    }
+}
