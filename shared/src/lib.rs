@@ -1,1 +1,23 @@
-//! Placeholder until the first module lands.
+//! The rules of Portcullis, as pure functions over plain values.
+//!
+//! Everything that the origin, the gate and the tests must agree on lives here once: ids and time, session and subject
+//! records with their transitions, access and refresh tokens, floors and freshness, feed frames, route policy, the decision.
+//!
+//! Invariant: no I/O, no clock, no randomness. `now`, ids and seeds are drawn by the shells and travel in as arguments.
+//! Invariant: no panic path, since a panic at the edge ends the isolate together with its replica of the floors.
+#![no_std]
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation
+    )
+)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod id;
+pub mod time;

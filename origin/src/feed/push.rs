@@ -1,0 +1,194 @@
+//! Pushes frames to one hub: new floors at once, a heartbeat when there are none, everything that the hub lacks when it
+//! says so.
+//!
+//! Invariant: one request per hub at a time, so a slow hub holds up nobody but itself, and what it missed is sent as one
+//! delta or snapshot afterwards; nothing queues up.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use metrics::{counter, gauge, histogram};
+use reqwest::{StatusCode, header};
+use serde::Deserialize;
+use shared::feed::{Cursor, Epoch};
+use tokio::sync::watch;
+
+use super::{Feed, Position};
+use crate::{
+    config::Hub,
+    telemetry::metrics::{PUSH_CURSOR, PUSH_DURATION, PUSH_LAST_ACK, PUSHES},
+};
+
+/// A hub answers with three numbers; more than this is no hub.
+const ANSWER_BYTES_MAX: usize = 1_024;
+
+/// First and longest pause after a failed push; with jitter, so that origins do not come back in step.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// What a push came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Pushed {
+    /// The hub stands here now.
+    Acknowledged(Position),
+    /// The hub lacks something and stands here.
+    Gap(Position),
+}
+
+/// Why a push failed. Never shows the address, which may hold a credential.
+#[derive(Debug, thiserror::Error)]
+enum PushError {
+    #[error("the hub cannot be reached or did not answer in time")]
+    Unreachable,
+    #[error("the hub answered {0}")]
+    Status(StatusCode),
+    #[error("the hub's answer is not of the expected form")]
+    Answer,
+    #[error("the hub lacks frames although they were sent in full")]
+    Stuck,
+    #[error("no frames: {0}")]
+    Frames(#[from] super::FeedError),
+}
+
+/// Numbers travel as strings, since JSON numbers of more than 53 bits do not survive JavaScript.
+#[derive(Deserialize)]
+struct Answer {
+    epoch: String,
+    cursor: String,
+    keys: String,
+}
+
+/// Pushes to `hub` until `stop` says so.
+pub(super) async fn run(
+    hub: Hub,
+    feed: Arc<Feed>,
+    client: reqwest::Client,
+    heartbeat: Duration,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut task = Task { hub, feed, client, position: None, gaps: 0 };
+    let mut head = task.feed.watch();
+    let mut pauses = pauses();
+    loop {
+        let pause = match task.push().await {
+            Ok(()) => {
+                pauses = self::pauses();
+                // Something new may have come in while the last push was under way.
+                if task.is_behind() { Duration::ZERO } else { heartbeat }
+            }
+            Err(error) => {
+                counter!(PUSHES, "hub" => task.hub.name.clone(), "outcome" => "failed").increment(1);
+                tracing::warn!(event = "feed_push_failed", hub = task.hub.name, reason = %error);
+                pauses.next().unwrap_or(PAUSE_MAX)
+            }
+        };
+        let failed = pause != heartbeat;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // A hub that fails is not tried faster because there is news.
+            Ok(()) = head.changed(), if !failed => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+struct Task {
+    hub: Hub,
+    feed: Arc<Feed>,
+    client: reqwest::Client,
+    /// Where the hub stood at its last answer; none before the first.
+    position: Option<Position>,
+    /// Gaps in a row.
+    gaps: u32,
+}
+
+impl Task {
+    /// Sends what the hub lacks, or a heartbeat, and takes note of its answer.
+    async fn push(&mut self) -> Result<(), PushError> {
+        let frames = match self.position {
+            Some(position) => self.feed.frames_since(position).await?,
+            // The answer to a bare heartbeat says where the hub stands.
+            None => self.feed.heartbeat_frame()?,
+        };
+        let started = Instant::now();
+        let pushed = self.send(frames).await.inspect_err(|_| self.position = None)?;
+        let name = self.hub.name.clone();
+        histogram!(PUSH_DURATION, "hub" => name.clone()).record(started.elapsed().as_secs_f64());
+        match pushed {
+            Pushed::Acknowledged(position) => {
+                self.gaps = 0;
+                self.position = Some(position);
+                counter!(PUSHES, "hub" => name.clone(), "outcome" => "acknowledged").increment(1);
+                gauge!(PUSH_LAST_ACK, "hub" => name.clone()).set(unix_seconds());
+                gauge!(PUSH_CURSOR, "hub" => name).set(position.cursor.0 as f64);
+                Ok(())
+            }
+            Pushed::Gap(position) => {
+                let known = self.position.replace(position).is_some();
+                counter!(PUSHES, "hub" => name, "outcome" => "gap").increment(1);
+                self.gaps = self.gaps.saturating_add(1);
+                // One gap says where the hub stands, a second one may be a race with another origin.
+                if known && self.gaps > 2 { Err(PushError::Stuck) } else { Ok(()) }
+            }
+        }
+    }
+
+    async fn send(&self, frames: Vec<u8>) -> Result<Pushed, PushError> {
+        let response = self
+            .client
+            .post(&self.hub.url)
+            .header(header::CONTENT_TYPE, "application/octet-stream")
+            .body(frames)
+            .send()
+            .await
+            .map_err(|_| PushError::Unreachable)?;
+        let status = response.status();
+        if !matches!(status, StatusCode::OK | StatusCode::CONFLICT) {
+            return Err(PushError::Status(status));
+        }
+        let body = read_answer(response).await?;
+        let position = parse_answer(&body).ok_or(PushError::Answer)?;
+        Ok(if status == StatusCode::OK { Pushed::Acknowledged(position) } else { Pushed::Gap(position) })
+    }
+
+    fn is_behind(&self) -> bool {
+        self.position.is_some_and(|position| self.feed.is_ahead_of(position))
+    }
+}
+
+async fn read_answer(mut response: reqwest::Response) -> Result<Vec<u8>, PushError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|_| PushError::Unreachable)? {
+        if body.len().saturating_add(chunk.len()) > ANSWER_BYTES_MAX {
+            return Err(PushError::Answer);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn parse_answer(body: &[u8]) -> Option<Position> {
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    Some(Position {
+        epoch: Epoch(answer.epoch.parse().ok()?),
+        cursor: Cursor(answer.cursor.parse().ok()?),
+        keys: answer.keys.parse().ok()?,
+    })
+}
+
+fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(PAUSE_MIN)
+        .with_max_delay(PAUSE_MAX)
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+fn unix_seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}

@@ -1,0 +1,114 @@
+//! Request bodies and paths, read strictly: a wrong content type, an unknown or a repeated field is refused with a text
+//! that says what to change.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Request, rejection::BytesRejection},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+};
+use serde::de::DeserializeOwned;
+
+use super::error::{OAuthError, Problem};
+
+/// More fields than any form of ours has; a form with more is refused before it is looked at.
+const FORM_FIELDS_MAX: usize = 32;
+
+/// A JSON body. An empty body without content type reads as `{}`.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let content_type = content_type(request.headers());
+        let bytes = Bytes::from_request(request, state).await.map_err(body_problem)?;
+        match content_type.as_deref() {
+            Some("application/json") => {}
+            None if bytes.is_empty() => {}
+            _ => {
+                let detail = "the body must be sent as application/json";
+                return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+            }
+        }
+        let json: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        serde_json::from_slice(json).map(Self).map_err(|error| json_problem(&error))
+    }
+}
+
+/// What `serde_json` says names the field and the place. Values stand in double quotes there and are left out, since a
+/// credential may have been sent in the wrong field (I10).
+fn json_problem(error: &serde_json::Error) -> Problem {
+    let text: String = error.to_string().split('"').step_by(2).collect::<Vec<_>>().join("…");
+    Problem::new(StatusCode::BAD_REQUEST, format!("the body is not what is expected here: {text}"))
+}
+
+fn body_problem(rejection: BytesRejection) -> Problem {
+    let (status, detail) = body_refusal(&rejection);
+    Problem::new(status, detail)
+}
+
+fn body_refusal(rejection: &BytesRejection) -> (StatusCode, &'static str) {
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => (StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than this service takes"),
+        _ => (StatusCode::BAD_REQUEST, "the body did not arrive in full"),
+    }
+}
+
+/// A form of an OAuth endpoint: no field twice (RFC 6749 §3.2), unknown fields ignored as that section asks.
+pub(crate) struct Form(BTreeMap<String, String>);
+
+impl Form {
+    /// The value of a field; a field without value counts as left out (RFC 6749 §3.2).
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Form {
+    type Rejection = OAuthError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, OAuthError> {
+        if content_type(request.headers()).as_deref() != Some("application/x-www-form-urlencoded") {
+            return Err(OAuthError::invalid_request("the body must be sent as application/x-www-form-urlencoded"));
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            let (status, description) = body_refusal(&rejection);
+            OAuthError::new(status, "invalid_request", description)
+        })?;
+        let mut fields = BTreeMap::new();
+        for (name, value) in url::form_urlencoded::parse(&bytes).take(FORM_FIELDS_MAX.saturating_add(1)) {
+            if fields.insert(name.into_owned(), value.into_owned()).is_some() {
+                return Err(OAuthError::invalid_request("a field was sent more than once"));
+            }
+        }
+        if fields.len() > FORM_FIELDS_MAX {
+            return Err(OAuthError::invalid_request("the form has too many fields"));
+        }
+        Ok(Self(fields))
+    }
+}
+
+/// A typed segment of the path; anything that is no such identifier is 404, since nothing can have that name.
+pub(crate) struct Segment<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: std::str::FromStr + Send> FromRequestParts<S> for Segment<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let not_found = || Problem::new(StatusCode::NOT_FOUND, "the path does not name anything that can exist");
+        let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| not_found())?;
+        text.parse().map(Self).map_err(|_| not_found())
+    }
+}
+
+/// The media type without parameters, in lower case; none if the header is missing, repeated or unreadable.
+fn content_type(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() {
+        return None;
+    }
+    Some(value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase())
+}

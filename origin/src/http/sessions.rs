@@ -1,0 +1,96 @@
+//! `/v1/sessions`: open, show and end one session.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
+use serde::{Deserialize, Serialize};
+use shared::id::{ClientId, Role, SessionId, SubjectId, TenantId};
+
+use super::{
+    App,
+    answers::{Changed, SessionView},
+    error::{Problem, no_store},
+    extract::{Body, Segment},
+};
+use crate::service::open::{OpenSession, Opened};
+
+/// What a login service knows after it authenticated someone.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OpenBody {
+    subject: SubjectId,
+    client_id: ClientId,
+    tenant: Option<TenantId>,
+    /// Replaces the subject's roles if given.
+    roles: Option<Vec<Role>>,
+    scope: Option<String>,
+    acr: Option<String>,
+    #[serde(default)]
+    amr: Vec<String>,
+    /// Unix seconds; now, if left out.
+    auth_time: Option<u64>,
+}
+
+/// A session and its first tokens.
+#[derive(Serialize)]
+pub(super) struct OpenedBody {
+    session_id: SessionId,
+    access_token: String,
+    token_type: &'static str,
+    /// Lifetime of the access token in seconds.
+    expires_in: u64,
+    refresh_token: String,
+    /// Absolute end of the session, Unix seconds.
+    expires_at: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    /// Ready-made `Set-Cookie` lines for a browser.
+    set_cookie: Vec<String>,
+}
+
+/// Why a session is ended.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevokeBody {
+    reason: Option<String>,
+}
+
+/// `POST /v1/sessions`: opens a session.
+///
+/// 1. malformed body: 400, other media type: 415, too large: 413
+/// 2. the subject is disabled: 403
+/// 3. the record would be too large, or a role or time is not allowed: 422
+/// 4. the store failed, and the session may or may not exist: 503 with `Retry-After`
+/// 5. 201 with the session and its tokens, never cached
+pub(super) async fn open(
+    State(app): State<App>,
+    Body(body): Body<OpenBody>,
+) -> Result<(StatusCode, HeaderMap, Json<OpenedBody>), Problem> {
+    let opened = app.service.open(body.into()).await?;
+    let mut headers = HeaderMap::new();
+    no_store(&mut headers);
+    Ok((StatusCode::CREATED, headers, Json(opened.into())))
+}
+
+/// `GET /v1/sessions/{sid}`: what is known of a session, without any credential.
+///
+/// 200; 404 if there is no such session, or it ended long ago; 503 if the store does not answer.
+pub(super) async fn show(
+    State(app): State<App>,
+    Segment(sid): Segment<SessionId>,
+) -> Result<Json<SessionView>, Problem> {
+    Ok(Json(app.service.session(sid).await?.into()))
+}
+
+/// `POST /v1/sessions/{sid}/revoke`: ends a session; may be repeated.
+///
+/// 200 with the floors that were raised, once log and record are written; 404; 503 if either may be missing.
+pub(super) async fn revoke(
+    State(app): State<App>,
+    Segment(sid): Segment<SessionId>,
+    Body(body): Body<RevokeBody>,
+) -> Result<Json<Changed>, Problem> {
+    Ok(Json(app.service.revoke_session(sid, body.reason).await?.into()))
+}

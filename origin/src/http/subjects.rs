@@ -1,0 +1,109 @@
+//! `/v1/subjects` and `/v1/tenants`: roles, sign out everywhere, disable and enable.
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use shared::id::{Role, SubjectId, TenantId};
+
+use super::{
+    App,
+    answers::{Changed, SessionView, SubjectView},
+    error::Problem,
+    extract::{Body, Segment},
+};
+use crate::service::subjects::Command;
+
+/// The new roles of a subject, all of them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RolesBody {
+    roles: Vec<Role>,
+}
+
+/// A body that has to be empty or `{}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+/// The sessions of a subject.
+#[derive(Serialize)]
+pub(super) struct SessionList {
+    sessions: Vec<SessionView>,
+}
+
+/// `GET /v1/subjects/{sub}`: status, roles and version.
+///
+/// 200; 404 if the subject never had a session; 503 if the store does not answer.
+pub(super) async fn show(
+    State(app): State<App>,
+    Segment(subject): Segment<SubjectId>,
+) -> Result<Json<SubjectView>, Problem> {
+    Ok(Json(app.service.subject(subject).await?.into()))
+}
+
+/// `GET /v1/subjects/{sub}/sessions`: the sessions of a subject that are still open.
+///
+/// 200, an empty list if there are none; 503 if the store does not answer.
+pub(super) async fn sessions(
+    State(app): State<App>,
+    Segment(subject): Segment<SubjectId>,
+) -> Result<Json<SessionList>, Problem> {
+    let sessions = app.service.sessions_of(subject).await?;
+    Ok(Json(SessionList { sessions: sessions.into_iter().map(SessionView::from).collect() }))
+}
+
+/// `POST /v1/subjects/{sub}/revoke`: ends every session of a subject with one floor; may be repeated.
+///
+/// 200 with the floors that were raised, once log and record are written; 503 if either may be missing.
+pub(super) async fn revoke(
+    app: State<App>,
+    subject: Segment<SubjectId>,
+    _: Body<Nothing>,
+) -> Result<Json<Changed>, Problem> {
+    change(app, subject, Command::RevokeSessions).await
+}
+
+/// `POST /v1/subjects/{sub}/disable`: as revoke, and no session opens until enabled again.
+pub(super) async fn disable(
+    app: State<App>,
+    subject: Segment<SubjectId>,
+    _: Body<Nothing>,
+) -> Result<Json<Changed>, Problem> {
+    change(app, subject, Command::Disable).await
+}
+
+/// `POST /v1/subjects/{sub}/enable`: sessions may be opened again; ended ones stay ended.
+pub(super) async fn enable(
+    app: State<App>,
+    subject: Segment<SubjectId>,
+    _: Body<Nothing>,
+) -> Result<Json<Changed>, Problem> {
+    change(app, subject, Command::Enable).await
+}
+
+/// `PUT /v1/subjects/{sub}/roles`: replaces the roles; tokens with the old ones fall under a floor.
+///
+/// As revoke; 400 for a malformed role, 422 for too many.
+pub(super) async fn set_roles(
+    app: State<App>,
+    subject: Segment<SubjectId>,
+    Body(body): Body<RolesBody>,
+) -> Result<Json<Changed>, Problem> {
+    change(app, subject, Command::SetRoles(body.roles)).await
+}
+
+/// `POST /v1/tenants/{tid}/revoke`: ends every session of a tenant with one floor; may be repeated.
+pub(super) async fn revoke_tenant(
+    State(app): State<App>,
+    Segment(tenant): Segment<TenantId>,
+    _: Body<Nothing>,
+) -> Result<Json<Changed>, Problem> {
+    Ok(Json(app.service.revoke_tenant(tenant).await?.into()))
+}
+
+async fn change(
+    State(app): State<App>,
+    Segment(subject): Segment<SubjectId>,
+    command: Command,
+) -> Result<Json<Changed>, Problem> {
+    Ok(Json(app.service.change_subject(subject, command).await?.into()))
+}

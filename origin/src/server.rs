@@ -1,0 +1,161 @@
+//! Puts the parts together and runs them until told to stop.
+//!
+//! Start: store → keys → floors from the log → listen. Stop: no new connections, requests in flight finish within the
+//! drain time, then the tasks of the feed end.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use axum::serve::ListenerExt as _;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    config::{Config, secrets::{MasterKey, Secrets}},
+    feed::{self, Feed},
+    http::{self, App, AppParts},
+    keys::{self, KeyRing},
+    service::Service,
+    store::AnyStore,
+    telemetry::metrics::{self, Metrics},
+};
+
+/// How many heartbeats may be missed before the process is not ready.
+const READY_HEARTBEATS: u32 = 5;
+
+/// Histograms are folded this often, so that memory stays bounded when nobody scrapes.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// An origin that listens, with its tasks.
+pub struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    serving: tokio::task::JoinHandle<std::io::Result<()>>,
+    tasks: JoinSet<()>,
+    drain: Duration,
+}
+
+impl Server {
+    /// Opens the store, makes or opens the keys, reads the floors and listens.
+    ///
+    /// # Errors
+    ///
+    /// What failed, with its causes, for a person to read; never a secret.
+    pub async fn start(config: Config, secrets: Secrets) -> anyhow::Result<Self> {
+        let metrics = Metrics::install();
+        metrics::start_hubs_at_zero(config.hubs.iter().map(|hub| hub.name.as_str()));
+        let store = open_store(&config).await?;
+        let keys = open_keys(&store, &config, &secrets.master_key).await?;
+        let feed = Feed::load(Arc::clone(&store), Arc::clone(&keys), &config)
+            .await
+            .context("cannot read the floor log")?;
+        let service = Service::new(Arc::clone(&store), Arc::clone(&keys), Arc::clone(&feed), &config, &secrets)?;
+        let app = App::new(AppParts {
+            service: Arc::new(service),
+            feed: Arc::clone(&feed),
+            keys,
+            management_key: secrets.management_key,
+            metrics: metrics.clone(),
+            in_flight: Semaphore::new(usize::try_from(config.limits.requests_concurrent)?),
+            request_timeout: config.limits.request_timeout(),
+            ready_age_max: config.feed.heartbeat().saturating_mul(READY_HEARTBEATS),
+        });
+
+        let listener = TcpListener::bind(config.server.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", config.server.listen))?;
+        let address = listener.local_addr()?;
+        let (stop, stopped) = watch::channel(false);
+        let tasks = spawn_tasks(feed, &config, metrics, &stopped)?;
+        let serving = tokio::spawn(serve(listener, http::router(app, &config.limits), stopped));
+        tracing::info!(event = "sys_startup", %address, store = %config.store.url, hubs = config.hubs.len());
+        Ok(Self { address, stop, serving, tasks, drain: config.server.drain() })
+    }
+
+    /// The address that it listens on, with the port that was taken if 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops: no new requests, those in flight have the drain time to finish.
+    pub async fn stop(mut self) {
+        tracing::info!(event = "sys_shutdown", drain_ms = self.drain.as_millis());
+        self.stop.send_replace(true);
+        if tokio::time::timeout(self.drain, &mut self.serving).await.is_err() {
+            tracing::warn!(event = "sys_shutdown", reason = "requests were still in flight after the drain time");
+            self.serving.abort();
+        }
+        self.tasks.shutdown().await;
+    }
+
+    /// Runs until SIGTERM or SIGINT, then stops.
+    ///
+    /// # Errors
+    ///
+    /// The signals cannot be listened for, or the listener failed.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            ended = &mut self.serving => return ended?.context("the listener failed"),
+        }
+        self.stop().await;
+        Ok(())
+    }
+}
+
+/// Opens the store that the configuration names.
+///
+/// # Errors
+///
+/// The store cannot be reached, or is not one that keeps what it acknowledges.
+pub async fn open_store(config: &Config) -> anyhow::Result<Arc<AnyStore>> {
+    let store = AnyStore::open(&config.store).await;
+    Ok(Arc::new(store.with_context(|| format!("cannot open the store {}", config.store.url))?))
+}
+
+/// Opens the signing keys, made now if there are none.
+///
+/// # Errors
+///
+/// The store does not answer, or the keys were sealed with another master key.
+pub async fn open_keys(store: &AnyStore, config: &Config, master_key: &MasterKey) -> anyhow::Result<Arc<KeyRing>> {
+    let keys = keys::load_or_create(store, master_key, config.tokens.algorithm).await;
+    Ok(Arc::new(keys.context("cannot open the signing keys")?))
+}
+
+async fn serve(listener: TcpListener, router: axum::Router, mut stopped: watch::Receiver<bool>) -> std::io::Result<()> {
+    // Answers are small and complete: waiting to fill a packet only adds delay.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
+    axum::serve(listener, router)
+        .with_graceful_shutdown(async move {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        })
+        .await
+}
+
+fn spawn_tasks(
+    feed: Arc<Feed>,
+    config: &Config,
+    metrics: Metrics,
+    stopped: &watch::Receiver<bool>,
+) -> anyhow::Result<JoinSet<()>> {
+    let mut tasks = JoinSet::new();
+    feed::spawn(&mut tasks, feed, config, stopped)?;
+    tasks.spawn(async move {
+        let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+        loop {
+            ticks.tick().await;
+            metrics.upkeep();
+        }
+    });
+    Ok(tasks)
+}
