@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     sections::{
-        Feed, Hub, Limits, LogFormat, SecretFiles, Server, Sessions, SigningAlgorithm, Store,
-        StoreUrl, Telemetry, Tokens,
+        Feed, Hub, Limits, LogFormat, SecretFiles, Server, Sessions, SigningAlgorithm, Store, StoreUrl, Telemetry,
+        Tokens,
     },
     settings::document,
 };
@@ -78,9 +78,7 @@ pub enum ConfigError {
         place: String,
     },
     /// A variable of the environment that looks like a setting, but is none.
-    #[error(
-        "wrong configuration: the environment variable {found} is not known; settings are written {expected}"
-    )]
+    #[error("wrong configuration: the environment variable {found} is not known; settings are written {expected}")]
     Variable {
         /// The variable.
         found: String,
@@ -102,22 +100,16 @@ impl Config {
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(path) = file {
             // Figment takes a file that is missing for one that is empty.
-            std::fs::File::open(path).map_err(|source| ConfigError::Unreadable {
-                path: path.display().to_string(),
-                source,
-            })?;
+            std::fs::File::open(path)
+                .map_err(|source| ConfigError::Unreadable { path: path.display().to_string(), source })?;
             figment = figment.merge(Toml::file_exact(path));
         }
         refuse_misspelt_variables()?;
         let variables = Env::prefixed(ENV_PREFIX)
-            .filter(|name| {
-                name.as_str().contains("__") || name.as_str().eq_ignore_ascii_case("HUBS")
-            })
+            .filter(|name| name.as_str().contains("__") || name.as_str().eq_ignore_ascii_case("HUBS"))
             .split("__");
         let figment = figment.merge(variables);
-        let config: Self = figment
-            .extract()
-            .map_err(|error| ConfigError::Shape(Box::new(error)))?;
+        let config: Self = figment.extract().map_err(|error| ConfigError::Shape(Box::new(error)))?;
         settings::check(&config, |key| place_of(&figment, key))?;
         Ok(config)
     }
@@ -164,8 +156,5 @@ fn place_of(figment: &Figment, key: &str) -> String {
 
 /// The variable of the environment that sets `key`.
 fn variable_of(key: &str) -> String {
-    format!(
-        "{ENV_PREFIX}{}",
-        key.replace('.', "__").to_ascii_uppercase()
-    )
+    format!("{ENV_PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
 }

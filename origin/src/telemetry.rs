@@ -21,12 +21,7 @@ pub fn start_logging(config: &Telemetry) -> Result<(), tracing_subscriber::filte
     let registry = tracing_subscriber::registry().with(filter);
     let started = match config.log_format {
         LogFormat::Json => registry
-            .with(
-                tracing_subscriber::fmt::layer()
-                    .json()
-                    .flatten_event(true)
-                    .with_writer(std::io::stderr),
-            )
+            .with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr))
             .try_init(),
         LogFormat::Text => registry
             .with(

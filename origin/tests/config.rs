@@ -22,15 +22,8 @@ fn every_setting_is_documented() {
     let defaults = serde_json::to_value(Config::default()).unwrap();
     let document = document();
     for (section, settings) in defaults.as_object().unwrap() {
-        for name in settings
-            .as_object()
-            .into_iter()
-            .flat_map(|settings| settings.keys())
-        {
-            assert!(
-                document.contains(&format!("\n{name} = ")),
-                "{section}.{name}"
-            );
+        for name in settings.as_object().into_iter().flat_map(|settings| settings.keys()) {
+            assert!(document.contains(&format!("\n{name} = ")), "{section}.{name}");
         }
     }
 }
@@ -38,66 +31,27 @@ fn every_setting_is_documented() {
 #[test]
 fn a_wrong_value_is_refused_by_name_with_what_is_allowed() {
     let table = [
-        (
-            "[tokens]\naccess_ttl_s = 5",
-            &["tokens.access_ttl_s", "5", "60 to 3600", ".toml"][..],
-        ),
-        (
-            "[tokens]\naccess_ttl_s = \"5\"",
-            &["tokens.access_ttl_s", "u64", ".toml"],
-        ),
-        (
-            "[tokens]\naccess_ttl_s = -5",
-            &["tokens.access_ttl_s", "u64"],
-        ),
-        (
-            "[tokens]\naccess_ttl = 300",
-            &["access_ttl", "access_ttl_s"],
-        ),
-        (
-            "[tokens]\nalgorithm = \"HS256\"",
-            &["tokens.algorithm", "HS256", "Ed25519", "ES256"],
-        ),
+        ("[tokens]\naccess_ttl_s = 5", &["tokens.access_ttl_s", "5", "60 to 3600", ".toml"][..]),
+        ("[tokens]\naccess_ttl_s = \"5\"", &["tokens.access_ttl_s", "u64", ".toml"]),
+        ("[tokens]\naccess_ttl_s = -5", &["tokens.access_ttl_s", "u64"]),
+        ("[tokens]\naccess_ttl = 300", &["access_ttl", "access_ttl_s"]),
+        ("[tokens]\nalgorithm = \"HS256\"", &["tokens.algorithm", "HS256", "Ed25519", "ES256"]),
         ("[token]\naccess_ttl_s = 300", &["token", "tokens"]),
         ("[server]\nlisten = \"localhost\"", &["server.listen"]),
-        (
-            "[server]\npublic_url = \"http://a/\"",
-            &["server.public_url", "http://a/", "trailing slash"],
-        ),
-        (
-            "[sessions]\nidle_s = 100\nabsolute_s = 99",
-            &["sessions.absolute_s"],
-        ),
-        (
-            "[sessions]\nidle_s = 90000",
-            &["sessions.idle_s", "at most sessions.absolute_s"],
-        ),
-        (
-            "[store]\nurl = \"mysql://x\"",
-            &["store.url", "mysql", "embedded:PATH"],
-        ),
-        (
-            "[telemetry]\nlog_filter = \"a=b=c\"",
-            &["telemetry.log_filter"],
-        ),
-        (
-            "[[hubs]]\nname = \"a b\"\nurl = \"http://h\"",
-            &["hubs[0].name", "a b"],
-        ),
-        (
-            "[[hubs]]\nname = \"a\"\nurl = \"ftp://h\"",
-            &["hubs[0].url", "ftp"],
-        ),
+        ("[server]\npublic_url = \"http://a/\"", &["server.public_url", "http://a/", "trailing slash"]),
+        ("[sessions]\nidle_s = 100\nabsolute_s = 99", &["sessions.absolute_s"]),
+        ("[sessions]\nidle_s = 90000", &["sessions.idle_s", "at most sessions.absolute_s"]),
+        ("[store]\nurl = \"mysql://x\"", &["store.url", "mysql", "embedded:PATH"]),
+        ("[telemetry]\nlog_filter = \"a=b=c\"", &["telemetry.log_filter"]),
+        ("[[hubs]]\nname = \"a b\"\nurl = \"http://h\"", &["hubs[0].name", "a b"]),
+        ("[[hubs]]\nname = \"a\"\nurl = \"ftp://h\"", &["hubs[0].url", "ftp"]),
         ("[[hubs]]\nname = \"a\"", &["url"]),
         ("[tokens", &["TOML"]),
     ];
     for (text, expected) in table {
         let error = load(text).unwrap_err().to_string();
         for part in expected {
-            assert!(
-                error.contains(part),
-                "{text:?} says {error:?}, without {part:?}"
-            );
+            assert!(error.contains(part), "{text:?} says {error:?}, without {part:?}");
         }
     }
 }
@@ -105,21 +59,13 @@ fn a_wrong_value_is_refused_by_name_with_what_is_allowed() {
 #[test]
 fn two_hubs_may_not_share_a_name() {
     let hub = "[[hubs]]\nname = \"a\"\nurl = \"http://h\"\n";
-    assert!(
-        load(&hub.repeat(2))
-            .unwrap_err()
-            .to_string()
-            .contains("hubs[1].name")
-    );
+    assert!(load(&hub.repeat(2)).unwrap_err().to_string().contains("hubs[1].name"));
 }
 
 #[test]
 fn a_missing_file_is_an_error() {
     let error = Config::load(Some("/nowhere/portcullis.toml".as_ref())).unwrap_err();
-    assert!(
-        error.to_string().contains("/nowhere/portcullis.toml"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("/nowhere/portcullis.toml"), "{error}");
 }
 
 /// I10: an address with a password does not print.

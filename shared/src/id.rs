@@ -82,20 +82,14 @@ impl fmt::Debug for SessionId {
 
 impl Serialize for SessionId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            serializer.collect_str(self)
-        } else {
-            self.0.serialize(serializer)
-        }
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
     }
 }
 
 impl<'de> Deserialize<'de> for SessionId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?
-                .parse()
-                .map_err(de::Error::custom)
+            String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
         } else {
             <[u8; 16]>::deserialize(deserializer).map(Self)
         }
@@ -182,17 +176,10 @@ impl FromStr for Role {
 
     fn from_str(text: &str) -> Result<Self, IdError> {
         if text.is_empty() || text.len() > ROLE_BYTES_MAX {
-            return Err(IdError::Length {
-                max: ROLE_BYTES_MAX,
-            });
+            return Err(IdError::Length { max: ROLE_BYTES_MAX });
         }
-        if !text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
-        {
-            return Err(IdError::Character {
-                allowed: "letters, digits and . _ : -",
-            });
+        if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b)) {
+            return Err(IdError::Character { allowed: "letters, digits and . _ : -" });
         }
         Ok(Self(text.to_owned()))
     }
@@ -200,9 +187,7 @@ impl FromStr for Role {
 
 impl<'de> Deserialize<'de> for Role {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -221,14 +206,10 @@ impl fmt::Display for Role {
 /// Visible ASCII only: the name is written into a header for the upstream as it stands.
 fn check_name(text: &str) -> Result<(), IdError> {
     if text.is_empty() || text.len() > NAME_BYTES_MAX {
-        return Err(IdError::Length {
-            max: NAME_BYTES_MAX,
-        });
+        return Err(IdError::Length { max: NAME_BYTES_MAX });
     }
     if !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(IdError::Character {
-            allowed: "visible ASCII characters, no space",
-        });
+        return Err(IdError::Character { allowed: "visible ASCII characters, no space" });
     }
     Ok(())
 }
@@ -251,41 +232,20 @@ mod tests {
     fn a_session_id_has_one_spelling() {
         let text = SessionId::from_random([0; 16]).to_string();
         let with_trailing_bits = text.replace("AA", "AB");
-        for wrong in [
-            "",
-            "AAAA",
-            &with_trailing_bits,
-            &(text.clone() + "A"),
-            &(text.clone() + "=="),
-            "*1\r\n$8AAAAAAAAAAAAAAA",
-        ] {
-            assert_eq!(
-                wrong.parse::<SessionId>(),
-                Err(IdError::NotASessionId),
-                "{wrong:?}"
-            );
+        for wrong in
+            ["", "AAAA", &with_trailing_bits, &(text.clone() + "A"), &(text.clone() + "=="), "*1\r\n$8AAAAAAAAAAAAAAA"]
+        {
+            assert_eq!(wrong.parse::<SessionId>(), Err(IdError::NotASessionId), "{wrong:?}");
         }
     }
 
     #[test]
     fn names_and_roles_have_limits() {
         assert!("u_7".parse::<SubjectId>().is_ok());
-        assert_eq!(
-            "a".repeat(129).parse::<SubjectId>(),
-            Err(IdError::Length { max: 128 })
-        );
-        assert!(matches!(
-            "a b".parse::<TenantId>(),
-            Err(IdError::Character { .. })
-        ));
-        assert!(matches!(
-            "a\r\nx".parse::<ClientId>(),
-            Err(IdError::Character { .. })
-        ));
+        assert_eq!("a".repeat(129).parse::<SubjectId>(), Err(IdError::Length { max: 128 }));
+        assert!(matches!("a b".parse::<TenantId>(), Err(IdError::Character { .. })));
+        assert!(matches!("a\r\nx".parse::<ClientId>(), Err(IdError::Character { .. })));
         assert!("billing:read".parse::<Role>().is_ok());
-        assert!(matches!(
-            "a,b".parse::<Role>(),
-            Err(IdError::Character { .. })
-        ));
+        assert!(matches!("a,b".parse::<Role>(), Err(IdError::Character { .. })));
     }
 }

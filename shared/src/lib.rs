@@ -8,11 +8,7 @@
 #![no_std]
 #![cfg_attr(
     not(test),
-    warn(
-        clippy::indexing_slicing,
-        clippy::arithmetic_side_effects,
-        clippy::cast_possible_truncation
-    )
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::cast_possible_truncation)
 )]
 
 extern crate alloc;
@@ -20,4 +16,5 @@ extern crate alloc;
 extern crate std;
 
 pub mod id;
+pub mod revocation;
 pub mod time;

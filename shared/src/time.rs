@@ -87,10 +87,7 @@ mod tests {
     fn arithmetic_saturates() {
         let late = Timestamp::from_millis(u64::MAX);
         assert_eq!(late.saturating_add(Duration::MAX), late);
-        assert_eq!(
-            Timestamp::EPOCH.saturating_sub(Duration::from_secs(1)),
-            Timestamp::EPOCH
-        );
+        assert_eq!(Timestamp::EPOCH.saturating_sub(Duration::from_secs(1)), Timestamp::EPOCH);
         assert_eq!(Timestamp::from_secs(u64::MAX), late);
         assert_eq!(Timestamp::from_millis(1001).as_secs_ceil(), 2);
     }

@@ -21,9 +21,7 @@ const MANAGEMENT_KEY_CHARS: std::ops::RangeInclusive<usize> = 22..=256;
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// Neither the variable nor the file is given.
-    #[error(
-        "{variable} is missing: set it, or `secrets.{setting}` in the configuration, to {allowed}"
-    )]
+    #[error("{variable} is missing: set it, or `secrets.{setting}` in the configuration, to {allowed}")]
     Missing {
         /// The variable of the environment.
         variable: &'static str,
@@ -109,10 +107,7 @@ impl Secrets {
     ///
     /// [`SecretError`], naming the variable and the setting, never the content.
     pub fn load(files: &SecretFiles) -> Result<Self, SecretError> {
-        Ok(Self {
-            master_key: load_master_key(files)?,
-            management_key: load_management_key(files)?,
-        })
+        Ok(Self { master_key: load_master_key(files)?, management_key: load_management_key(files)? })
     }
 }
 
@@ -128,9 +123,7 @@ pub fn load_master_key(files: &SecretFiles) -> Result<MasterKey, SecretError> {
         allowed: "32 random bytes as 43 characters of base64url or 64 of hexadecimal (`openssl rand -hex 32`)",
     };
     let text = source.read(files.master_key_file.as_deref())?;
-    parse_key(text.expose_secret())
-        .map(MasterKey::new)
-        .ok_or_else(|| source.malformed())
+    parse_key(text.expose_secret()).map(MasterKey::new).ok_or_else(|| source.malformed())
 }
 
 fn load_management_key(files: &SecretFiles) -> Result<ManagementKey, SecretError> {
@@ -155,41 +148,22 @@ struct Source {
 
 impl Source {
     fn read(&self, file: Option<&Path>) -> Result<SecretString, SecretError> {
-        let Self {
-            variable,
-            setting,
-            allowed,
-        } = *self;
+        let Self { variable, setting, allowed } = *self;
         match (std::env::var_os(variable), file) {
             (Some(_), Some(_)) => Err(SecretError::Both { variable, setting }),
-            (None, None) => Err(SecretError::Missing {
-                variable,
-                setting,
-                allowed,
-            }),
-            (Some(text), None) => text
-                .into_string()
-                .map(SecretString::from)
-                .map_err(|_| self.malformed()),
+            (None, None) => Err(SecretError::Missing { variable, setting, allowed }),
+            (Some(text), None) => text.into_string().map(SecretString::from).map_err(|_| self.malformed()),
             (None, Some(path)) => {
                 let text = std::fs::read_to_string(path)
                     .map(Zeroizing::new)
-                    .map_err(|source| SecretError::Unreadable {
-                        setting,
-                        path: path.display().to_string(),
-                        source,
-                    })?;
+                    .map_err(|source| SecretError::Unreadable { setting, path: path.display().to_string(), source })?;
                 Ok(SecretString::from(text.trim_end_matches(['\r', '\n'])))
             }
         }
     }
 
     fn malformed(&self) -> SecretError {
-        SecretError::Malformed {
-            variable: self.variable,
-            setting: self.setting,
-            allowed: self.allowed,
-        }
+        SecretError::Malformed { variable: self.variable, setting: self.setting, allowed: self.allowed }
     }
 }
 
@@ -197,9 +171,7 @@ fn parse_key(text: &str) -> Option<[u8; 32]> {
     let mut key = [0; 32];
     let decoded = match text.len() {
         64 => decode_hex(text, &mut key),
-        _ => Base64UrlUnpadded::decode(text.trim_end_matches('='), &mut key)
-            .ok()
-            .map(<[u8]>::len),
+        _ => Base64UrlUnpadded::decode(text.trim_end_matches('='), &mut key).ok().map(<[u8]>::len),
     };
     (decoded == Some(key.len())).then_some(key)
 }
@@ -208,9 +180,7 @@ fn decode_hex(text: &str, key: &mut [u8; 32]) -> Option<usize> {
     for (byte, pair) in key.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
         *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
     }
-    text.bytes()
-        .all(|b| b.is_ascii_hexdigit())
-        .then_some(key.len())
+    text.bytes().all(|b| b.is_ascii_hexdigit()).then_some(key.len())
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {
@@ -230,14 +200,7 @@ mod tests {
         let base64 = Base64UrlUnpadded::encode_string(&key);
         assert_eq!(base64.len(), 43);
         assert_eq!(parse_key(&base64), Some(key));
-        for wrong in [
-            "",
-            "abc",
-            &hex[1..],
-            &hex.replace('0', "+"),
-            &hex.replace('0', "g"),
-            &base64[1..],
-        ] {
+        for wrong in ["", "abc", &hex[1..], &hex.replace('0', "+"), &hex.replace('0', "g"), &base64[1..]] {
             assert_eq!(parse_key(wrong), None, "{wrong:?}");
         }
     }
@@ -245,18 +208,9 @@ mod tests {
     #[test]
     fn secrets_do_not_print() {
         let master = format!("{:?}", MasterKey::new([7; 32]));
-        let management = format!(
-            "{:?}",
-            ManagementKey::new("0123456789abcdef0123456789abcdef")
-        );
-        assert!(
-            !master.contains('7') && master.contains("REDACTED"),
-            "{master}"
-        );
-        assert!(
-            !management.contains("0123") && management.contains("REDACTED"),
-            "{management}"
-        );
+        let management = format!("{:?}", ManagementKey::new("0123456789abcdef0123456789abcdef"));
+        assert!(!master.contains('7') && master.contains("REDACTED"), "{master}");
+        assert!(!management.contains("0123") && management.contains("REDACTED"), "{management}");
     }
 
     #[test]

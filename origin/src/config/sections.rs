@@ -76,10 +76,7 @@ pub struct Sessions {
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self {
-            idle_s: 3_600,
-            absolute_s: 86_400,
-        }
+        Self { idle_s: 3_600, absolute_s: 86_400 }
     }
 }
 
@@ -97,11 +94,7 @@ pub struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        Self {
-            url: StoreUrl::from("embedded:portcullis.db".to_owned()),
-            timeout_ms: 2_000,
-            replicas: 0,
-        }
+        Self { url: StoreUrl::from("embedded:portcullis.db".to_owned()), timeout_ms: 2_000, replicas: 0 }
     }
 }
 
@@ -157,11 +150,7 @@ pub struct Feed {
 
 impl Default for Feed {
     fn default() -> Self {
-        Self {
-            heartbeat_ms: 1_000,
-            clock_skew_ms_max: 2_000,
-            push_timeout_ms: 2_000,
-        }
+        Self { heartbeat_ms: 1_000, clock_skew_ms_max: 2_000, push_timeout_ms: 2_000 }
     }
 }
 
@@ -218,10 +207,7 @@ pub struct Telemetry {
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self {
-            log_format: LogFormat::Text,
-            log_filter: "info".to_owned(),
-        }
+        Self { log_format: LogFormat::Text, log_filter: "info".to_owned() }
     }
 }
 

@@ -5,16 +5,8 @@ use std::fmt::Write as _;
 use super::{Config, ConfigError, sections::Hub};
 
 /// The sections that hold plain settings.
-pub(super) const SECTIONS: &[&str] = &[
-    "server",
-    "tokens",
-    "sessions",
-    "store",
-    "feed",
-    "limits",
-    "telemetry",
-    "secrets",
-];
+pub(super) const SECTIONS: &[&str] =
+    &["server", "tokens", "sessions", "store", "feed", "limits", "telemetry", "secrets"];
 
 /// The most hubs that one origin pushes to: one task and one connection each.
 const HUBS_MAX: usize = 64;
@@ -27,17 +19,9 @@ struct Setting {
 
 enum Rule {
     /// A whole number in a closed range.
-    Number {
-        min: u64,
-        max: u64,
-        value: fn(&Config) -> u64,
-    },
+    Number { min: u64, max: u64, value: fn(&Config) -> u64 },
     /// A text that a function accepts.
-    Text {
-        allowed: &'static str,
-        value: fn(&Config) -> String,
-        accepts: fn(&str) -> bool,
-    },
+    Text { allowed: &'static str, value: fn(&Config) -> String, accepts: fn(&str) -> bool },
 }
 
 const SETTINGS: &[Setting] = &[
@@ -62,11 +46,7 @@ const SETTINGS: &[Setting] = &[
     Setting {
         key: "server.drain_ms",
         about: "After a stop signal, requests in flight have this long to finish.",
-        rule: Rule::Number {
-            min: 0,
-            max: 600_000,
-            value: |c| c.server.drain_ms,
-        },
+        rule: Rule::Number { min: 0, max: 600_000, value: |c| c.server.drain_ms },
     },
     Setting {
         key: "tokens.issuer",
@@ -89,47 +69,27 @@ const SETTINGS: &[Setting] = &[
     Setting {
         key: "tokens.algorithm",
         about: "Signature of new access tokens. A key of another algorithm stays valid for tokens that it signed.",
-        rule: Rule::Text {
-            allowed: "Ed25519 or ES256",
-            value: |c| serialized(&c.tokens.algorithm),
-            accepts: |_| true,
-        },
+        rule: Rule::Text { allowed: "Ed25519 or ES256", value: |c| serialized(&c.tokens.algorithm), accepts: |_| true },
     },
     Setting {
         key: "tokens.access_ttl_s",
         about: "Lifetime of an access token.",
-        rule: Rule::Number {
-            min: 60,
-            max: 3_600,
-            value: |c| c.tokens.access_ttl_s,
-        },
+        rule: Rule::Number { min: 60, max: 3_600, value: |c| c.tokens.access_ttl_s },
     },
     Setting {
         key: "tokens.retry_window_s",
         about: "For how long the last rotated refresh token still gets the same successor (a retry, not a reuse).",
-        rule: Rule::Number {
-            min: 0,
-            max: 300,
-            value: |c| c.tokens.retry_window_s,
-        },
+        rule: Rule::Number { min: 0, max: 300, value: |c| c.tokens.retry_window_s },
     },
     Setting {
         key: "sessions.idle_s",
         about: "A session that was not refreshed for this long is over (NIST SP 800-63B AAL2: at most 1 h).",
-        rule: Rule::Number {
-            min: 60,
-            max: 2_592_000,
-            value: |c| c.sessions.idle_s,
-        },
+        rule: Rule::Number { min: 60, max: 2_592_000, value: |c| c.sessions.idle_s },
     },
     Setting {
         key: "sessions.absolute_s",
         about: "A session is over this long after it was opened (NIST SP 800-63B AAL2: at most 24 h).",
-        rule: Rule::Number {
-            min: 60,
-            max: 2_592_000,
-            value: |c| c.sessions.absolute_s,
-        },
+        rule: Rule::Number { min: 60, max: 2_592_000, value: |c| c.sessions.absolute_s },
     },
     Setting {
         key: "store.url",
@@ -143,110 +103,62 @@ const SETTINGS: &[Setting] = &[
     Setting {
         key: "store.timeout_ms",
         about: "Deadline of one call to the store.",
-        rule: Rule::Number {
-            min: 50,
-            max: 60_000,
-            value: |c| c.store.timeout_ms,
-        },
+        rule: Rule::Number { min: 50, max: 60_000, value: |c| c.store.timeout_ms },
     },
     Setting {
         key: "store.replicas",
         about: "Replicas that must confirm a write before it is acknowledged (Redis WAIT); 0 on one machine.",
-        rule: Rule::Number {
-            min: 0,
-            max: 5,
-            value: |c| c.store.replicas,
-        },
+        rule: Rule::Number { min: 0, max: 5, value: |c| c.store.replicas },
     },
     Setting {
         key: "feed.heartbeat_ms",
         about: "Every hub hears from the origin at least this often.",
-        rule: Rule::Number {
-            min: 50,
-            max: 60_000,
-            value: |c| c.feed.heartbeat_ms,
-        },
+        rule: Rule::Number { min: 50, max: 60_000, value: |c| c.feed.heartbeat_ms },
     },
     Setting {
         key: "feed.clock_skew_ms_max",
         about: "How far apart the clocks of store, origin and gates may be; floors are kept that much longer.",
-        rule: Rule::Number {
-            min: 0,
-            max: 60_000,
-            value: |c| c.feed.clock_skew_ms_max,
-        },
+        rule: Rule::Number { min: 0, max: 60_000, value: |c| c.feed.clock_skew_ms_max },
     },
     Setting {
         key: "feed.push_timeout_ms",
         about: "Deadline of one push to one hub.",
-        rule: Rule::Number {
-            min: 50,
-            max: 60_000,
-            value: |c| c.feed.push_timeout_ms,
-        },
+        rule: Rule::Number { min: 50, max: 60_000, value: |c| c.feed.push_timeout_ms },
     },
     Setting {
         key: "limits.body_bytes",
         about: "The largest request body; more is 413.",
-        rule: Rule::Number {
-            min: 1_024,
-            max: 1_048_576,
-            value: |c| c.limits.body_bytes,
-        },
+        rule: Rule::Number { min: 1_024, max: 1_048_576, value: |c| c.limits.body_bytes },
     },
     Setting {
         key: "limits.requests_concurrent",
         about: "Requests worked on at the same time; more are answered 503 at once.",
-        rule: Rule::Number {
-            min: 1,
-            max: 65_536,
-            value: |c| c.limits.requests_concurrent,
-        },
+        rule: Rule::Number { min: 1, max: 65_536, value: |c| c.limits.requests_concurrent },
     },
     Setting {
         key: "limits.request_timeout_ms",
         about: "Deadline of one request; 503 after it.",
-        rule: Rule::Number {
-            min: 100,
-            max: 120_000,
-            value: |c| c.limits.request_timeout_ms,
-        },
+        rule: Rule::Number { min: 100, max: 120_000, value: |c| c.limits.request_timeout_ms },
     },
     Setting {
         key: "limits.floors",
         about: "Floors held in memory, 32 bytes each; over it writes that raise a new floor are refused.",
-        rule: Rule::Number {
-            min: 1_000,
-            max: 16_000_000,
-            value: |c| c.limits.floors,
-        },
+        rule: Rule::Number { min: 1_000, max: 16_000_000, value: |c| c.limits.floors },
     },
     Setting {
         key: "limits.subjects_cached",
         about: "Subject records held in memory, and as many tenant records.",
-        rule: Rule::Number {
-            min: 0,
-            max: 10_000_000,
-            value: |c| c.limits.subjects_cached,
-        },
+        rule: Rule::Number { min: 0, max: 10_000_000, value: |c| c.limits.subjects_cached },
     },
     Setting {
         key: "limits.subjects_cached_s",
         about: "Age at which a cached subject record is read again.",
-        rule: Rule::Number {
-            min: 1,
-            max: 60,
-            value: |c| c.limits.subjects_cached_s,
-        },
+        rule: Rule::Number { min: 1, max: 60, value: |c| c.limits.subjects_cached_s },
     },
     Setting {
         key: "telemetry.log_format",
         about: "How a line of the log (standard error) looks.",
-        rule: Rule::Text {
-            allowed: "text or json",
-            value: |c| serialized(&c.telemetry.log_format),
-            accepts: |_| true,
-        },
+        rule: Rule::Text { allowed: "text or json", value: |c| serialized(&c.telemetry.log_format), accepts: |_| true },
     },
     Setting {
         key: "telemetry.log_filter",
@@ -290,74 +202,39 @@ pub(super) fn check(config: &Config, place: impl Fn(&str) -> String) -> Result<(
             Rule::Number { min, max, value } => {
                 let found = value(config);
                 if !(min..=max).contains(&&found) {
-                    return Err(wrong(
-                        setting.key,
-                        found.to_string(),
-                        format!("from {min} to {max}"),
-                    ));
+                    return Err(wrong(setting.key, found.to_string(), format!("from {min} to {max}")));
                 }
             }
-            Rule::Text {
-                allowed,
-                value,
-                accepts,
-            } => {
+            Rule::Text { allowed, value, accepts } => {
                 let found = value(config);
                 if !accepts(&found) {
-                    return Err(wrong(
-                        setting.key,
-                        format!("{found:?}"),
-                        (*allowed).to_owned(),
-                    ));
+                    return Err(wrong(setting.key, format!("{found:?}"), (*allowed).to_owned()));
                 }
             }
         }
     }
     if config.sessions.idle_s > config.sessions.absolute_s {
         let found = config.sessions.idle_s.to_string();
-        return Err(wrong(
-            "sessions.idle_s",
-            found,
-            "at most sessions.absolute_s".to_owned(),
-        ));
+        return Err(wrong("sessions.idle_s", found, "at most sessions.absolute_s".to_owned()));
     }
     check_hubs(&config.hubs, wrong)
 }
 
-fn check_hubs(
-    hubs: &[Hub],
-    wrong: impl Fn(&str, String, String) -> ConfigError,
-) -> Result<(), ConfigError> {
+fn check_hubs(hubs: &[Hub], wrong: impl Fn(&str, String, String) -> ConfigError) -> Result<(), ConfigError> {
     if hubs.len() > HUBS_MAX {
-        return Err(wrong(
-            "hubs",
-            format!("a list of {}", hubs.len()),
-            format!("at most {HUBS_MAX} hubs"),
-        ));
+        return Err(wrong("hubs", format!("a list of {}", hubs.len()), format!("at most {HUBS_MAX} hubs")));
     }
     for (index, hub) in hubs.iter().enumerate() {
         if !is_hub_name(&hub.name) {
             let allowed = "1 to 32 of a-z A-Z 0-9 - _".to_owned();
-            return Err(wrong(
-                &format!("hubs[{index}].name"),
-                format!("{:?}", hub.name),
-                allowed,
-            ));
+            return Err(wrong(&format!("hubs[{index}].name"), format!("{:?}", hub.name), allowed));
         }
         if hubs.iter().take(index).any(|other| other.name == hub.name) {
-            return Err(wrong(
-                &format!("hubs[{index}].name"),
-                format!("{:?}", hub.name),
-                "unique".to_owned(),
-            ));
+            return Err(wrong(&format!("hubs[{index}].name"), format!("{:?}", hub.name), "unique".to_owned()));
         }
         if !is_http_url(&hub.url) {
             let allowed = "an http or https URL".to_owned();
-            return Err(wrong(
-                &format!("hubs[{index}].url"),
-                format!("{:?}", hub.url),
-                allowed,
-            ));
+            return Err(wrong(&format!("hubs[{index}].url"), format!("{:?}", hub.url), allowed));
         }
     }
     Ok(())
@@ -386,19 +263,11 @@ pub fn document() -> String {
         let _ = writeln!(text, "# {}", setting.about);
         match &setting.rule {
             Rule::Number { min, max, value } => {
-                let _ = writeln!(
-                    text,
-                    "# From {min} to {max}.\n{name} = {}",
-                    value(&defaults)
-                );
+                let _ = writeln!(text, "# From {min} to {max}.\n{name} = {}", value(&defaults));
             }
             Rule::Text { allowed, value, .. } => {
                 let unset = if section == "secrets" { "# " } else { "" };
-                let _ = writeln!(
-                    text,
-                    "# Allowed: {allowed}.\n{unset}{name} = {:?}",
-                    value(&defaults)
-                );
+                let _ = writeln!(text, "# Allowed: {allowed}.\n{unset}{name} = {:?}", value(&defaults));
             }
         }
     }
@@ -420,26 +289,18 @@ fn is_base_url(text: &str) -> bool {
 }
 
 fn is_http_url(text: &str) -> bool {
-    url::Url::parse(text)
-        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    url::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 fn is_hub_name(text: &str) -> bool {
-    (1..=32).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
 }
 
 /// The configuration's own spelling of a choice.
 fn serialized(choice: &impl serde::Serialize) -> String {
-    serde_json::to_value(choice)
-        .ok()
-        .and_then(|value| value.as_str().map(str::to_owned))
-        .unwrap_or_default()
+    serde_json::to_value(choice).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
 fn path_text(path: Option<&std::path::Path>) -> String {
-    path.map(|path| path.display().to_string())
-        .unwrap_or_default()
+    path.map(|path| path.display().to_string()).unwrap_or_default()
 }

@@ -28,31 +28,15 @@ pub struct JwkSet {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 enum Material {
-    Okp {
-        crv: &'static str,
-        kty: &'static str,
-        x: String,
-    },
-    Ec {
-        crv: &'static str,
-        kty: &'static str,
-        x: String,
-        y: String,
-    },
+    Okp { crv: &'static str, kty: &'static str, x: String },
+    Ec { crv: &'static str, kty: &'static str, x: String, y: String },
 }
 
 impl Jwk {
     /// An Ed25519 key from its 32 bytes (RFC 8037 §2).
     pub fn ed25519(public: &[u8]) -> Self {
         let x = Base64UrlUnpadded::encode_string(public);
-        Self::new(
-            Material::Okp {
-                crv: "Ed25519",
-                kty: "OKP",
-                x,
-            },
-            "Ed25519",
-        )
+        Self::new(Material::Okp { crv: "Ed25519", kty: "OKP", x }, "Ed25519")
     }
 
     /// A P-256 key from its uncompressed point, `4 ‖ x ‖ y` (RFC 7518 §6.2); none if it is no such point.
@@ -60,32 +44,14 @@ impl Jwk {
         let (&[4], coordinates) = point.split_first_chunk::<1>()? else {
             return None;
         };
-        let (x, y) = coordinates
-            .split_at_checked(32)
-            .filter(|(_, y)| y.len() == 32)?;
-        let (x, y) = (
-            Base64UrlUnpadded::encode_string(x),
-            Base64UrlUnpadded::encode_string(y),
-        );
-        Some(Self::new(
-            Material::Ec {
-                crv: "P-256",
-                kty: "EC",
-                x,
-                y,
-            },
-            "ES256",
-        ))
+        let (x, y) = coordinates.split_at_checked(32).filter(|(_, y)| y.len() == 32)?;
+        let (x, y) = (Base64UrlUnpadded::encode_string(x), Base64UrlUnpadded::encode_string(y));
+        Some(Self::new(Material::Ec { crv: "P-256", kty: "EC", x, y }, "ES256"))
     }
 
     fn new(material: Material, alg: &'static str) -> Self {
         let kid = thumbprint(&material);
-        Self {
-            material,
-            kid,
-            usage: "sig",
-            alg,
-        }
+        Self { material, kid, usage: "sig", alg }
     }
 }
 
@@ -103,12 +69,8 @@ mod tests {
     #[test]
     fn the_thumbprint_is_that_of_the_rfc() {
         let mut public = [0; 32];
-        Base64UrlUnpadded::decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", &mut public)
-            .unwrap();
-        assert_eq!(
-            Jwk::ed25519(&public).kid,
-            "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
-        );
+        Base64UrlUnpadded::decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", &mut public).unwrap();
+        assert_eq!(Jwk::ed25519(&public).kid, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
     }
 
     #[test]

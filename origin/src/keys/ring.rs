@@ -25,9 +25,7 @@ pub enum KeyRingError {
     #[error("the signing keys in the store cannot be opened: {0}; nothing was changed")]
     Sealed(#[from] SealError),
     /// The sealed value opens, but holds no set of keys.
-    #[error(
-        "the signing keys in the store are not in a form that this version reads; nothing was changed"
-    )]
+    #[error("the signing keys in the store are not in a form that this version reads; nothing was changed")]
     Content,
     /// The library refused a key.
     #[error(transparent)]
@@ -70,13 +68,8 @@ impl KeyRing {
     ///
     /// [`KeyRingError::Key`] or [`KeyRingError::Sealed`] if the library fails.
     pub fn generate(sealer: &Sealer, algorithm: SigningAlgorithm) -> Result<Vec<u8>, KeyRingError> {
-        let feed =
-            Base64UrlUnpadded::encode_string(&TokenKey::generate(SigningAlgorithm::Ed25519)?);
-        let content = Content {
-            version: 1,
-            feed,
-            tokens: vec![TokenContent::generate(algorithm)?],
-        };
+        let feed = Base64UrlUnpadded::encode_string(&TokenKey::generate(SigningAlgorithm::Ed25519)?);
+        let content = Content { version: 1, feed, tokens: vec![TokenContent::generate(algorithm)?] };
         content.seal(sealer)
     }
 
@@ -85,31 +78,14 @@ impl KeyRing {
     /// # Errors
     ///
     /// [`KeyRingError::Sealed`] under another master key, [`KeyRingError::Content`] for an unknown form.
-    pub fn open(
-        sealer: &Sealer,
-        sealed: &[u8],
-        algorithm: SigningAlgorithm,
-    ) -> Result<Option<Self>, KeyRingError> {
+    pub fn open(sealer: &Sealer, sealed: &[u8], algorithm: SigningAlgorithm) -> Result<Option<Self>, KeyRingError> {
         let content = Content::open(sealer, sealed)?;
-        let Some(signing) = content
-            .tokens
-            .iter()
-            .rposition(|token| token.algorithm == algorithm)
-        else {
+        let Some(signing) = content.tokens.iter().rposition(|token| token.algorithm == algorithm) else {
             return Ok(None);
         };
-        let tokens = content
-            .tokens
-            .iter()
-            .map(TokenContent::key)
-            .collect::<Result<_, _>>()?;
+        let tokens = content.tokens.iter().map(TokenContent::key).collect::<Result<_, _>>()?;
         let feed = FeedKey::from_pkcs8(&decode(&content.feed)?)?;
-        Ok(Some(Self {
-            version: content.version,
-            tokens,
-            signing,
-            feed,
-        }))
+        Ok(Some(Self { version: content.version, tokens, signing, feed }))
     }
 
     /// The sealed set with one more token key, for a change of algorithm.
@@ -117,11 +93,7 @@ impl KeyRing {
     /// # Errors
     ///
     /// As [`Self::open`]; [`KeyRingError::Full`].
-    pub fn add(
-        sealer: &Sealer,
-        sealed: &[u8],
-        algorithm: SigningAlgorithm,
-    ) -> Result<Vec<u8>, KeyRingError> {
+    pub fn add(sealer: &Sealer, sealed: &[u8], algorithm: SigningAlgorithm) -> Result<Vec<u8>, KeyRingError> {
         let mut content = Content::open(sealer, sealed)?;
         if content.tokens.len() >= TOKEN_KEYS_MAX {
             return Err(KeyRingError::Full);
@@ -153,9 +125,7 @@ impl KeyRing {
 
     /// The public token keys.
     pub fn jwks(&self) -> JwkSet {
-        JwkSet {
-            keys: self.tokens.iter().map(|key| key.jwk().clone()).collect(),
-        }
+        JwkSet { keys: self.tokens.iter().map(|key| key.jwk().clone()).collect() }
     }
 }
 
@@ -173,10 +143,7 @@ impl Content {
 
 impl TokenContent {
     fn generate(algorithm: SigningAlgorithm) -> Result<Self, KeyRefused> {
-        Ok(Self {
-            algorithm,
-            pkcs8: Base64UrlUnpadded::encode_string(&TokenKey::generate(algorithm)?),
-        })
+        Ok(Self { algorithm, pkcs8: Base64UrlUnpadded::encode_string(&TokenKey::generate(algorithm)?) })
     }
 
     fn key(&self) -> Result<TokenKey, KeyRingError> {
@@ -185,9 +152,7 @@ impl TokenContent {
 }
 
 fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, KeyRingError> {
-    Base64UrlUnpadded::decode_vec(text)
-        .map(Zeroizing::new)
-        .map_err(|_| KeyRingError::Content)
+    Base64UrlUnpadded::decode_vec(text).map(Zeroizing::new).map_err(|_| KeyRingError::Content)
 }
 
 #[cfg(test)]
@@ -203,26 +168,12 @@ mod tests {
     fn a_set_is_made_opened_and_extended() {
         let first = KeyRing::generate(&sealer(1), Ed25519).unwrap();
         let ring = KeyRing::open(&sealer(1), &first, Ed25519).unwrap().unwrap();
-        assert_eq!(
-            (
-                ring.version(),
-                ring.tokens().len(),
-                ring.signing().jwk().alg
-            ),
-            (1, 1, "Ed25519")
-        );
+        assert_eq!((ring.version(), ring.tokens().len(), ring.signing().jwk().alg), (1, 1, "Ed25519"));
         assert!(KeyRing::open(&sealer(1), &first, Es256).unwrap().is_none());
 
         let second = KeyRing::add(&sealer(1), &first, Es256).unwrap();
         let ring = KeyRing::open(&sealer(1), &second, Es256).unwrap().unwrap();
-        assert_eq!(
-            (
-                ring.version(),
-                ring.tokens().len(),
-                ring.signing().jwk().alg
-            ),
-            (2, 2, "ES256")
-        );
+        assert_eq!((ring.version(), ring.tokens().len(), ring.signing().jwk().alg), (2, 2, "ES256"));
         assert_eq!(ring.jwks().keys.len(), 2);
         assert_ne!(ring.jwks().keys[0].kid, ring.jwks().keys[1].kid);
     }
@@ -243,27 +194,18 @@ mod tests {
     /// The signature verifies with a library of its own.
     #[test]
     fn tokens_verify_elsewhere() {
-        for (algorithm, jose) in [
-            (Ed25519, jsonwebtoken::Algorithm::EdDSA),
-            (Es256, jsonwebtoken::Algorithm::ES256),
-        ] {
+        for (algorithm, jose) in [(Ed25519, jsonwebtoken::Algorithm::EdDSA), (Es256, jsonwebtoken::Algorithm::ES256)] {
             let sealed = KeyRing::generate(&sealer(1), algorithm).unwrap();
-            let ring = KeyRing::open(&sealer(1), &sealed, algorithm)
-                .unwrap()
-                .unwrap();
+            let ring = KeyRing::open(&sealer(1), &sealed, algorithm).unwrap().unwrap();
             let token = ring.signing().sign(br#"{"sub":"u_7"}"#).unwrap();
             let (message, signature) = token.rsplit_once('.').unwrap();
             let jwk = serde_json::to_value(ring.signing().jwk()).unwrap();
             let text = |name: &str| jwk[name].as_str().unwrap().to_owned();
             let key = match algorithm {
                 Ed25519 => jsonwebtoken::DecodingKey::from_ed_components(&text("x")).unwrap(),
-                Es256 => {
-                    jsonwebtoken::DecodingKey::from_ec_components(&text("x"), &text("y")).unwrap()
-                }
+                Es256 => jsonwebtoken::DecodingKey::from_ec_components(&text("x"), &text("y")).unwrap(),
             };
-            assert!(
-                jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, jose).unwrap()
-            );
+            assert!(jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, jose).unwrap());
         }
     }
 }

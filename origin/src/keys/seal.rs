@@ -50,9 +50,7 @@ impl Sealer {
     /// [`SealError::Library`].
     pub fn new(master: &MasterKey) -> Result<Self, SealError> {
         let key = derive(master, INFO_SEAL)?;
-        Ok(Self {
-            key: RandomizedNonceKey::new(&AES_256_GCM, key.as_ref())?,
-        })
+        Ok(Self { key: RandomizedNonceKey::new(&AES_256_GCM, key.as_ref())? })
     }
 
     /// Seals `plain` for the place `name`.
@@ -62,9 +60,7 @@ impl Sealer {
     /// [`SealError::Library`].
     pub fn seal(&self, name: &str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
         let mut body = plain.to_vec();
-        let nonce = self
-            .key
-            .seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut body)?;
+        let nonce = self.key.seal_in_place_append_tag(Aad::from(name.as_bytes()), &mut body)?;
         Ok([&[FORMAT], nonce.as_ref().as_slice(), &body].concat())
     }
 
@@ -81,9 +77,7 @@ impl Sealer {
         }
         let nonce = Nonce::try_assume_unique_for_key(nonce)?;
         let mut body = Zeroizing::new(body.to_vec());
-        let plain = self
-            .key
-            .open_in_place(nonce, Aad::from(name.as_bytes()), &mut body);
+        let plain = self.key.open_in_place(nonce, Aad::from(name.as_bytes()), &mut body);
         let length = plain.map_err(|_| SealError::Refused)?.len();
         body.truncate(length);
         Ok(body)
@@ -107,10 +101,7 @@ fn derive(master: &MasterKey, info: &[u8]) -> Result<Zeroizing<[u8; 32]>, SealEr
         }
     }
     let mut key = Zeroizing::new([0; 32]);
-    Salt::new(HKDF_SHA256, SALT)
-        .extract(master.expose())
-        .expand(&[info], Len)?
-        .fill(key.as_mut())?;
+    Salt::new(HKDF_SHA256, SALT).extract(master.expose()).expand(&[info], Len)?.fill(key.as_mut())?;
     Ok(key)
 }
 
@@ -129,11 +120,7 @@ mod tests {
         for index in 1..sealed.len() {
             let mut changed = sealed.clone();
             changed[index] ^= 1;
-            assert_eq!(
-                sealer.open("keys", &changed),
-                Err(SealError::Refused),
-                "byte {index}"
-            );
+            assert_eq!(sealer.open("keys", &changed), Err(SealError::Refused), "byte {index}");
         }
         assert_eq!(sealer.open("keys", &sealed[..5]), Err(SealError::Format));
         assert_eq!(sealer.open("keys", &[]), Err(SealError::Format));
@@ -142,9 +129,6 @@ mod tests {
     #[test]
     fn purposes_have_different_keys() {
         let master = MasterKey::new([1; 32]);
-        assert_ne!(
-            derive(&master, INFO_SEAL).unwrap(),
-            derive(&master, INFO_PEPPER).unwrap()
-        );
+        assert_ne!(derive(&master, INFO_SEAL).unwrap(), derive(&master, INFO_PEPPER).unwrap());
     }
 }

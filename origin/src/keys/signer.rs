@@ -47,13 +47,9 @@ impl TokenKey {
         let random = SystemRandom::new();
         let document = match algorithm {
             SigningAlgorithm::Ed25519 => Ed25519KeyPair::generate_pkcs8(&random),
-            SigningAlgorithm::Es256 => {
-                EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
-            }
+            SigningAlgorithm::Es256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random),
         };
-        document
-            .map(|document| Zeroizing::new(document.as_ref().to_vec()))
-            .map_err(|_| KeyRefused)
+        document.map(|document| Zeroizing::new(document.as_ref().to_vec())).map_err(|_| KeyRefused)
     }
 
     /// Reads a PKCS#8 document.
@@ -69,17 +65,12 @@ impl TokenKey {
                 (Pair::Ed25519(pair), jwk)
             }
             SigningAlgorithm::Es256 => {
-                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8)
-                    .map_err(|_| KeyRefused)?;
+                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).map_err(|_| KeyRefused)?;
                 let jwk = Jwk::p256(pair.public_key().as_ref()).ok_or(KeyRefused)?;
                 (Pair::Es256(pair), jwk)
             }
         };
-        let header = Header {
-            typ: "at+jwt",
-            alg: jwk.alg,
-            kid: &jwk.kid,
-        };
+        let header = Header { typ: "at+jwt", alg: jwk.alg, kid: &jwk.kid };
         let header = serde_json::to_vec(&header).map_err(|_| KeyRefused)?;
         let head = Base64UrlUnpadded::encode_string(&header) + ".";
         Ok(Self { pair, jwk, head })
@@ -127,9 +118,7 @@ impl FeedKey {
     ///
     /// [`KeyRefused`] if it is not an Ed25519 key.
     pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, KeyRefused> {
-        Ed25519KeyPair::from_pkcs8(pkcs8)
-            .map(Self)
-            .map_err(|_| KeyRefused)
+        Ed25519KeyPair::from_pkcs8(pkcs8).map(Self).map_err(|_| KeyRefused)
     }
 
     /// The 64 bytes of the signature.

@@ -54,10 +54,8 @@ pub const STORE_OUTCOMES: [&str; 2] = ["not_written", "unknown"];
 pub const PUSH_OUTCOMES: [&str; 3] = ["acknowledged", "gap", "failed"];
 
 /// Bounds from a tenth of a millisecond to ten seconds: a memory hit up to a store that times out.
-const SECONDS: [f64; 16] = [
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    5.0, 10.0,
-];
+const SECONDS: [f64; 16] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// Renders the metrics of this process.
 #[derive(Clone)]
@@ -106,12 +104,7 @@ pub fn start_hubs_at_zero<'a>(hubs: impl IntoIterator<Item = &'a str>) {
 }
 
 fn start_at_zero() {
-    for name in [
-        HTTP_SHED,
-        SESSIONS_OPENED,
-        COMMIT_CONFLICTS,
-        FLOORS_APPENDED,
-    ] {
+    for name in [HTTP_SHED, SESSIONS_OPENED, COMMIT_CONFLICTS, FLOORS_APPENDED] {
         counter!(name).absolute(0);
     }
     for outcome in REFRESH_OUTCOMES {
@@ -134,48 +127,21 @@ fn start_at_zero() {
 
 fn describe() {
     describe_histogram!(HTTP_DURATION, "Requests by method, route and status.");
-    describe_counter!(
-        HTTP_SHED,
-        "Requests refused because too many were in flight."
-    );
+    describe_counter!(HTTP_SHED, "Requests refused because too many were in flight.");
     describe_counter!(SESSIONS_OPENED, "Sessions opened.");
     describe_counter!(REFRESHES, "Refreshes by outcome.");
-    describe_counter!(
-        REVOCATIONS,
-        "Commands that ended or changed something, by scope."
-    );
+    describe_counter!(REVOCATIONS, "Commands that ended or changed something, by scope.");
     describe_counter!(INTROSPECTIONS, "Introspections by answer.");
-    describe_counter!(
-        COMMIT_CONFLICTS,
-        "Compare-and-swaps lost to another writer and tried again."
-    );
-    describe_counter!(
-        STORE_FAILURES,
-        "Commands that failed in the store, by whether they may have been written."
-    );
-    describe_counter!(
-        FLOORS_APPENDED,
-        "Floors appended to the log by this process."
-    );
+    describe_counter!(COMMIT_CONFLICTS, "Compare-and-swaps lost to another writer and tried again.");
+    describe_counter!(STORE_FAILURES, "Commands that failed in the store, by whether they may have been written.");
+    describe_counter!(FLOORS_APPENDED, "Floors appended to the log by this process.");
     describe_gauge!(FLOORS, "Floors held in memory.");
-    describe_gauge!(
-        FEED_CURSOR,
-        "Position in the log up to which this process follows."
-    );
-    describe_gauge!(
-        FEED_AS_OF,
-        "Store time at which this process was last known to hold every floor."
-    );
+    describe_gauge!(FEED_CURSOR, "Position in the log up to which this process follows.");
+    describe_gauge!(FEED_AS_OF, "Store time at which this process was last known to hold every floor.");
     describe_counter!(PUSHES, "Pushes by hub and outcome.");
-    describe_histogram!(
-        PUSH_DURATION,
-        "Time from sending frames to a hub to its acknowledgement."
-    );
+    describe_histogram!(PUSH_DURATION, "Time from sending frames to a hub to its acknowledgement.");
     describe_gauge!(PUSH_LAST_ACK, "Time of the last acknowledgement of a hub.");
-    describe_gauge!(
-        PUSH_CURSOR,
-        "Position in the log that a hub last acknowledged."
-    );
+    describe_gauge!(PUSH_CURSOR, "Position in the log that a hub last acknowledged.");
     describe_gauge!(BUILD_INFO, "Constant 1; the version is a label.");
 }
 
@@ -189,18 +155,10 @@ mod tests {
         let metrics = Metrics::install();
         let text = metrics.render();
         for outcome in REFRESH_OUTCOMES {
-            assert!(
-                text.contains(&format!("{REFRESHES}{{outcome=\"{outcome}\"}}")),
-                "{outcome}"
-            );
+            assert!(text.contains(&format!("{REFRESHES}{{outcome=\"{outcome}\"}}")), "{outcome}");
         }
-        let samples = text
-            .lines()
-            .filter(|line| !line.starts_with('#') && !line.is_empty());
-        assert!(
-            samples.clone().all(|line| line.starts_with("portcullis_")),
-            "{text}"
-        );
+        let samples = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        assert!(samples.clone().all(|line| line.starts_with("portcullis_")), "{text}");
         assert!(samples.count() > 15);
     }
 }

@@ -1,0 +1,369 @@
+//! Revocation: versions, floors, and the set of floors.
+//!
+//! A floor says which versions of a scope (session, subject, tenant, signing key) still count. The set is a
+//! join-semilattice under pointwise maximum: any order and any duplication of joins gives the same set.
+//!
+//! Out of scope here: how fresh a set is (see [`crate::replica`]) and how floors travel (see [`crate::feed`]).
+//!
+//! Invariant: a version in the set never falls, except by [`Floors::prune`], which nobody can notice, since every token
+//! that the floor concerned has expired by then.
+
+use alloc::{boxed::Box, vec::Vec};
+use core::fmt;
+
+use sha2::{Digest, Sha256};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::{
+    id::{SessionId, SubjectId, TenantId},
+    time::Timestamp,
+};
+
+/// The most floors that one set holds: 28 bytes each, so at most 32 MiB with the slack of the shards.
+pub const FLOORS_MAX: usize = 1_048_576;
+
+/// Shards of the set, by the first bits of the key: small enough that an insertion moves a few KiB at most, and that
+/// growth copies one shard only (Wasm memory never shrinks, so a table that doubles would keep its old half for good).
+const SHARDS: usize = 4_096;
+
+/// A shard grows by this many entries, so that slack stays under a few percent at a million floors.
+const SHARD_STEP: usize = 16;
+
+/// What a scope is, as it enters the floor key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScopeKind {
+    /// One session.
+    Session,
+    /// Every session of a subject.
+    Subject,
+    /// Every session of every subject of a tenant.
+    Tenant,
+    /// Every token that a signing key signed.
+    SigningKey,
+}
+
+impl ScopeKind {
+    /// The name in answers, events and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Subject => "subject",
+            Self::Tenant => "tenant",
+            Self::SigningKey => "signing_key",
+        }
+    }
+
+    const fn tag(self) -> u8 {
+        match self {
+            Self::Session => 1,
+            Self::Subject => 2,
+            Self::Tenant => 3,
+            Self::SigningKey => 4,
+        }
+    }
+}
+
+/// Names a scope without telling whose it is: the first 16 bytes of SHA-256 over scope kind and id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FloorKey([u8; 16]);
+
+impl FloorKey {
+    /// The key of a session.
+    pub fn session(id: &SessionId) -> Self {
+        Self::of(ScopeKind::Session, id.as_bytes())
+    }
+
+    /// The key of a subject.
+    pub fn subject(id: &SubjectId) -> Self {
+        Self::of(ScopeKind::Subject, id.as_str().as_bytes())
+    }
+
+    /// The key of a tenant.
+    pub fn tenant(id: &TenantId) -> Self {
+        Self::of(ScopeKind::Tenant, id.as_str().as_bytes())
+    }
+
+    /// The key of a signing key, by its `kid`.
+    pub fn signing_key(kid: &str) -> Self {
+        Self::of(ScopeKind::SigningKey, kid.as_bytes())
+    }
+
+    /// From the 16 bytes that [`Self::as_bytes`] gave.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 16 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    fn of(kind: ScopeKind, id: &[u8]) -> Self {
+        // The kind has a fixed length and comes first, so no two (kind, id) give the same input.
+        let digest = Sha256::new().chain_update(b"portcullis floor 1").chain_update([kind.tag()]).chain_update(id);
+        let digest: [u8; 32] = digest.finalize().into();
+        let mut key = [0; 16];
+        for (to, from) in key.iter_mut().zip(digest) {
+            *to = from;
+        }
+        Self(key)
+    }
+
+    /// The shard of this key: its first 12 bits.
+    fn shard(self) -> usize {
+        let [first, second, ..] = self.0;
+        usize::from(u16::from_be_bytes([first, second]) >> 4)
+    }
+}
+
+impl fmt::Debug for FloorKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FloorKey({:032x})", u128::from_be_bytes(self.0))
+    }
+}
+
+/// Counter of a scope. It rises when older tokens of the scope must no longer count, and at no other time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Version(u64);
+
+impl Version {
+    /// Under every version that a token carries: the floor of a scope that nothing is known of.
+    pub const NONE: Self = Self(0);
+    /// The version that a scope begins with.
+    pub const INITIAL: Self = Self(1);
+    /// Ends the scope for good: no token reaches it.
+    pub const ENDED: Self = Self(u64::MAX);
+
+    /// From its number.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The next version; never reaches [`Self::ENDED`] by counting, and stays there once ended.
+    pub const fn next(self) -> Self {
+        match self.0 {
+            u64::MAX => Self::ENDED,
+            number if number == u64::MAX - 1 => self,
+            number => Self(number.saturating_add(1)),
+        }
+    }
+}
+
+/// `(scope key, lowest acceptable version, forget_at)`: a token of the scope with a lower version is revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Floor {
+    /// The scope.
+    pub key: FloorKey,
+    /// The lowest version that still counts.
+    pub lowest: Version,
+    /// From when on every token that the floor concerns has expired, clock skew included. Whole seconds.
+    pub forget_at: Timestamp,
+}
+
+impl Floor {
+    /// Length of an encoded floor in bytes.
+    pub const ENCODED_LEN: usize = 28;
+
+    /// `key ‖ version ‖ forget_at`, the numbers big-endian, the time in seconds rounded up.
+    pub fn encode(&self) -> [u8; Self::ENCODED_LEN] {
+        let entry = Entry::from(*self);
+        let mut bytes = [0; Self::ENCODED_LEN];
+        let parts = entry.key.into_iter().chain(self.lowest.get().to_be_bytes()).chain(entry.forget_at.to_be_bytes());
+        for (to, from) in bytes.iter_mut().zip(parts) {
+            *to = from;
+        }
+        bytes
+    }
+
+    /// The reverse of [`Self::encode`]; every 28 bytes are a floor.
+    pub fn decode(bytes: &[u8; Self::ENCODED_LEN]) -> Self {
+        let (key, rest) = bytes.split_first_chunk().unwrap_or((&[0; 16], &[]));
+        let (lowest, rest) = rest.split_first_chunk().unwrap_or((&[0; 8], &[]));
+        let forget_at = rest.first_chunk().unwrap_or(&[0; 4]);
+        Self {
+            key: FloorKey(*key),
+            lowest: Version(u64::from_be_bytes(*lowest)),
+            forget_at: Timestamp::from_secs(u64::from(u32::from_be_bytes(*forget_at))),
+        }
+    }
+}
+
+/// A floor in 28 bytes of memory: the version is split so that nothing is padded to 32.
+#[derive(Clone, Copy)]
+struct Entry {
+    key: [u8; 16],
+    lowest: [u32; 2],
+    forget_at: u32,
+}
+
+impl Entry {
+    fn lowest(&self) -> Version {
+        let [high, low] = self.lowest;
+        Version(u64::from(high) << 32 | u64::from(low))
+    }
+
+    fn forget_at(&self) -> Timestamp {
+        Timestamp::from_secs(u64::from(self.forget_at))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of a u64")]
+    fn set_lowest(&mut self, lowest: Version) {
+        self.lowest = [(lowest.0 >> 32) as u32, lowest.0 as u32];
+    }
+}
+
+impl From<Floor> for Entry {
+    fn from(floor: Floor) -> Self {
+        let forget_at = u32::try_from(floor.forget_at.as_secs_ceil()).unwrap_or(u32::MAX);
+        let mut entry = Self { key: floor.key.0, lowest: [0, 0], forget_at };
+        entry.set_lowest(floor.lowest);
+        entry
+    }
+}
+
+impl From<&Entry> for Floor {
+    fn from(entry: &Entry) -> Self {
+        Self { key: FloorKey(entry.key), lowest: entry.lowest(), forget_at: entry.forget_at() }
+    }
+}
+
+/// What a join did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joined {
+    /// The floor of the scope rose.
+    Raised,
+    /// The set said so already.
+    Known,
+    /// There is no place for another scope: the set no longer holds everything that it was told.
+    Full,
+}
+
+/// A bounded set of floors: sorted shards, at most 32 MiB for [`FLOORS_MAX`] floors.
+pub struct Floors {
+    shards: Box<[Vec<Entry>]>,
+    len: usize,
+}
+
+impl Floors {
+    /// The empty set.
+    pub fn new() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Vec::new()).collect(), len: 0 }
+    }
+
+    /// How many scopes have a floor.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no scope has a floor.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of memory that the set takes, slack included, the allocator's own records aside.
+    pub fn memory_bytes(&self) -> usize {
+        let entries: usize = self.shards.iter().map(Vec::capacity).sum();
+        let tables = self.shards.len().saturating_mul(size_of::<Vec<Entry>>());
+        entries.saturating_mul(size_of::<Entry>()).saturating_add(tables)
+    }
+
+    /// The lowest version of a scope that still counts; [`Version::NONE`] if the set knows nothing of it.
+    pub fn lowest(&self, key: &FloorKey) -> Version {
+        let Some(shard) = self.shards.get(key.shard()) else { return Version::NONE };
+        match find(shard, &key.0) {
+            Ok(place) => shard.get(place).map_or(Version::NONE, Entry::lowest),
+            Err(_) => Version::NONE,
+        }
+    }
+
+    /// Whether a token with `version` of the scope is revoked.
+    pub fn revokes(&self, key: &FloorKey, version: Version) -> bool {
+        version < self.lowest(key)
+    }
+
+    /// Pointwise maximum with one floor.
+    pub fn join(&mut self, floor: Floor) -> Joined {
+        let len = self.len;
+        let Some(shard) = self.shards.get_mut(floor.key.shard()) else { return Joined::Full };
+        let new = Entry::from(floor);
+        match find(shard, &new.key) {
+            Ok(place) => {
+                let Some(entry) = shard.get_mut(place) else { return Joined::Known };
+                entry.forget_at = entry.forget_at.max(new.forget_at);
+                if new.lowest() <= entry.lowest() {
+                    return Joined::Known;
+                }
+                entry.lowest = new.lowest;
+                Joined::Raised
+            }
+            Err(_) if floor.lowest == Version::NONE => Joined::Known,
+            Err(_) if len >= FLOORS_MAX => Joined::Full,
+            Err(place) => {
+                if shard.len() == shard.capacity() {
+                    shard.reserve_exact(SHARD_STEP);
+                }
+                shard.insert(place, new);
+                self.len = len.saturating_add(1);
+                Joined::Raised
+            }
+        }
+    }
+
+    /// Drops every floor whose time to be forgotten has come.
+    pub fn prune(&mut self, now: Timestamp) {
+        let mut len = 0_usize;
+        for shard in &mut self.shards {
+            shard.retain(|entry| !now.has_reached(entry.forget_at()));
+            len = len.saturating_add(shard.len());
+        }
+        self.len = len;
+    }
+
+    /// The floors in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = Floor> + '_ {
+        self.shards.iter().flatten().map(Floor::from)
+    }
+
+    /// XXH3 over the encoded floors that are not to be forgotten at `now`, in the order of their keys: equal sets, equal
+    /// digests, whenever each replica pruned last.
+    pub fn digest(&self, now: Timestamp) -> u64 {
+        let mut hash = Xxh3::new();
+        for floor in self.iter().filter(|floor| !now.has_reached(floor.forget_at)) {
+            hash.update(&floor.encode());
+        }
+        hash.digest()
+    }
+}
+
+impl Default for Floors {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Extend<Floor> for Floors {
+    fn extend<I: IntoIterator<Item = Floor>>(&mut self, floors: I) {
+        for floor in floors {
+            self.join(floor);
+        }
+    }
+}
+
+impl fmt::Debug for Floors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Floors").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+fn find(shard: &[Entry], key: &[u8; 16]) -> Result<usize, usize> {
+    shard.binary_search_by(|entry| entry.key.cmp(key))
+}
+
+#[cfg(test)]
+mod tests;
