@@ -15,6 +15,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod feed;
 pub mod id;
+pub mod keys;
 pub mod revocation;
 pub mod time;
