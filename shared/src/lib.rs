@@ -18,5 +18,6 @@ extern crate std;
 pub mod feed;
 pub mod id;
 pub mod keys;
+pub mod replica;
 pub mod revocation;
 pub mod time;

@@ -1,0 +1,230 @@
+//! A replica of the floors: the set, where in the log it stands, how fresh it is, and the token keys that came with the feed.
+//!
+//! Joining is always safe and always done; freshness is a separate matter and moves only over a log without gaps.
+//!
+//! Invariant (I5): a replica that is fresh as of t holds every floor acknowledged before t. So loss, duplication, reordering
+//! and holding back of frames can make a replica less fresh than it might be, never fresher than it is.
+//! Invariant (I4): no frame lowers a floor, and none takes freshness away that was earned.
+//! Invariant: a new replica is [`Freshness::Unsynced`]: knowing nothing is not the same as nothing being revoked.
+
+use core::time::Duration;
+
+use crate::{
+    feed::{Cursor, Epoch, Frame, FrameKind, Header},
+    keys::KeySet,
+    revocation::{Floor, FloorKey, Floors, Joined, Version},
+    time::Timestamp,
+};
+
+/// How much a replica knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// It does not hold all floors of any moment.
+    Unsynced,
+    /// It holds every floor acknowledged before this reading of the store's clock.
+    AsOf(Timestamp),
+}
+
+impl Freshness {
+    /// How old the knowledge can be at `now`, when the clocks differ by at most `skew_max`; none if that cannot be said:
+    /// before the first sync, or when the store's reading lies further ahead than the skew that was declared.
+    pub fn age_max(self, now: Timestamp, skew_max: Duration) -> Option<Duration> {
+        let Self::AsOf(as_of) = self else { return None };
+        if as_of > now.saturating_add(skew_max) {
+            return None;
+        }
+        Some(now.saturating_add(skew_max).saturating_since(as_of))
+    }
+
+    /// Whether the knowledge is at most `bound` old at `now`.
+    pub fn is_within(self, bound: Duration, now: Timestamp, skew_max: Duration) -> bool {
+        self.age_max(now, skew_max).is_some_and(|age| age <= bound)
+    }
+}
+
+/// What a frame did to a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accepted {
+    /// The replica stands at the end of the frame now.
+    Advanced,
+    /// The replica was there or further already.
+    Known,
+    /// A part of a snapshot; the others are still missing.
+    Partial,
+    /// Floors between the replica's position and the frame are missing; those of the frame count all the same.
+    Gap,
+    /// The frame belongs to another log: an older one, or a newer one whose snapshot is needed first. Its floors count.
+    OtherEpoch,
+    /// The set is full, so the replica can no longer say that it holds everything.
+    Full,
+    /// A keys frame whose set is malformed; the last good set is kept.
+    MalformedKeys,
+}
+
+/// Where a replica stands, as it tells its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The log.
+    pub epoch: Epoch,
+    /// Floors up to here are held.
+    pub cursor: Cursor,
+    /// Version of the key set that is held; 0 for none.
+    pub keys: u64,
+}
+
+/// Floors, position, freshness and token keys of one node.
+#[derive(Debug, Default)]
+pub struct Replica {
+    floors: Floors,
+    synced: Option<Synced>,
+    assembling: Option<Assembling>,
+    overflowed: bool,
+    keys: KeySet,
+    keys_version: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Synced {
+    epoch: Epoch,
+    cursor: Cursor,
+    as_of: Timestamp,
+}
+
+/// A snapshot of which the first parts have come, in order.
+#[derive(Debug, Clone, Copy)]
+struct Assembling {
+    epoch: Epoch,
+    upto: Cursor,
+    as_of: Timestamp,
+    next_part: u16,
+}
+
+impl Replica {
+    /// Knows nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The floors.
+    pub fn floors(&self) -> &Floors {
+        &self.floors
+    }
+
+    /// The token keys that the feed brought.
+    pub fn keys(&self) -> &KeySet {
+        &self.keys
+    }
+
+    /// How fresh the floors are.
+    pub fn freshness(&self) -> Freshness {
+        match self.synced {
+            Some(synced) if !self.overflowed => Freshness::AsOf(synced.as_of),
+            _ => Freshness::Unsynced,
+        }
+    }
+
+    /// Where the replica stands; zeroes before the first sync, which no log answers with a delta.
+    pub fn position(&self) -> Position {
+        let (epoch, cursor) = self.synced.map_or((Epoch(0), Cursor(0)), |synced| (synced.epoch, synced.cursor));
+        Position { epoch, cursor, keys: self.keys_version }
+    }
+
+    /// Takes in a frame whose signature was checked.
+    pub fn accept(&mut self, frame: &Frame<'_>) -> Accepted {
+        if frame.header().kind == FrameKind::Keys {
+            return self.accept_keys(frame);
+        }
+        for floor in frame.floors() {
+            self.overflowed |= self.floors.join(floor) == Joined::Full;
+        }
+        let accepted = match frame.header().kind {
+            FrameKind::Snapshot => self.accept_snapshot(frame.header()),
+            FrameKind::Delta | FrameKind::Keys => self.accept_delta(frame.header()),
+        };
+        if self.overflowed { Accepted::Full } else { accepted }
+    }
+
+    /// Tokens carry floors: a valid token with a higher version than the floor of its scope proves that floor. A first
+    /// version proves nothing, so ordinary sessions take no place.
+    pub fn learn(&mut self, key: FloorKey, version: Version, forget_at: Timestamp) {
+        if version > Version::INITIAL && version > self.floors.lowest(&key) {
+            // Without a place the token's own version still is what it is; nothing that the feed told is lost.
+            self.floors.join(Floor { key, lowest: version, forget_at });
+        }
+    }
+
+    /// Drops what may be forgotten at `now`.
+    pub fn prune(&mut self, now: Timestamp) {
+        self.floors.prune(now);
+    }
+
+    fn accept_delta(&mut self, header: &Header) -> Accepted {
+        let Some(synced) = &mut self.synced else { return Accepted::Gap };
+        if header.epoch != synced.epoch {
+            return Accepted::OtherEpoch;
+        }
+        if header.after > synced.cursor {
+            return Accepted::Gap;
+        }
+        if header.upto < synced.cursor {
+            return Accepted::Known;
+        }
+        let moved = header.upto > synced.cursor || header.as_of > synced.as_of;
+        synced.cursor = header.upto;
+        synced.as_of = synced.as_of.max(header.as_of);
+        if moved { Accepted::Advanced } else { Accepted::Known }
+    }
+
+    fn accept_snapshot(&mut self, header: &Header) -> Accepted {
+        let expected = match self.assembling {
+            Some(begun) if (begun.epoch, begun.upto, begun.as_of) == (header.epoch, header.upto, header.as_of) => {
+                begun.next_part
+            }
+            _ => 0,
+        };
+        if header.part != expected {
+            return if header.part < expected { Accepted::Partial } else { Accepted::Gap };
+        }
+        let next_part = header.part.saturating_add(1);
+        if next_part < header.parts {
+            let (epoch, upto, as_of) = (header.epoch, header.upto, header.as_of);
+            self.assembling = Some(Assembling { epoch, upto, as_of, next_part });
+            return Accepted::Partial;
+        }
+        self.assembling = None;
+        self.complete(header)
+    }
+
+    /// All floors that were live at the snapshot's `as_of` have been joined.
+    fn complete(&mut self, header: &Header) -> Accepted {
+        let new = Synced { epoch: header.epoch, cursor: header.upto, as_of: header.as_of };
+        match self.synced {
+            Some(old) if new.epoch < old.epoch => Accepted::OtherEpoch,
+            Some(old) if new.epoch == old.epoch && new.cursor < old.cursor => Accepted::Known,
+            Some(old) => {
+                let as_of = old.as_of.max(new.as_of);
+                let moved = new.epoch > old.epoch || new.cursor > old.cursor || as_of > old.as_of;
+                self.synced = Some(Synced { as_of, ..new });
+                if moved { Accepted::Advanced } else { Accepted::Known }
+            }
+            None => {
+                self.synced = Some(new);
+                Accepted::Advanced
+            }
+        }
+    }
+
+    fn accept_keys(&mut self, frame: &Frame<'_>) -> Accepted {
+        let version = frame.header().upto.0;
+        if version <= self.keys_version {
+            return Accepted::Known;
+        }
+        let Some(keys) = frame.keys() else { return Accepted::MalformedKeys };
+        self.keys = keys;
+        self.keys_version = version;
+        Accepted::Advanced
+    }
+}
+
+#[cfg(test)]
+mod tests;

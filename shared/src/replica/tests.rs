@@ -1,0 +1,213 @@
+use std::{string::ToString as _, vec, vec::Vec};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    feed::{
+        UnverifiedFrame, encode_floors,
+        tests::{KEY, Sums, delta, frame},
+    },
+    keys::PublicKey,
+};
+
+const SKEW: Duration = Duration::from_millis(100);
+
+fn floor(n: u64) -> Floor {
+    Floor {
+        key: FloorKey::signing_key(&(n % 7).to_string()),
+        lowest: Version::new(n + 1),
+        forget_at: Timestamp::from_secs(4_000_000_000),
+    }
+}
+
+fn snapshot(epoch: u64, upto: u64, floors: &[Floor], as_of: u64, parts: u16) -> Vec<Vec<u8>> {
+    let per_part = floors.len().div_ceil(usize::from(parts)).max(1);
+    (0..parts)
+        .map(|part| {
+            let chunk = floors.chunks(per_part).nth(usize::from(part)).unwrap_or_default();
+            let header = Header {
+                kind: FrameKind::Snapshot,
+                part,
+                parts,
+                epoch: Epoch(epoch),
+                after: Cursor(0),
+                upto: Cursor(upto),
+                as_of: Timestamp::from_millis(as_of),
+            };
+            frame(&header, &encode_floors(chunk))
+        })
+        .collect()
+}
+
+fn keys(version: u64, body: &[u8]) -> Vec<u8> {
+    let header = Header {
+        kind: FrameKind::Keys,
+        part: 0,
+        parts: 1,
+        epoch: Epoch(1),
+        after: Cursor(0),
+        upto: Cursor(version),
+        as_of: Timestamp::EPOCH,
+    };
+    frame(&header, body)
+}
+
+fn give(replica: &mut Replica, bytes: &[u8]) -> Accepted {
+    let (frame, _) = UnverifiedFrame::split(bytes).unwrap();
+    replica.accept(&frame.verify(&Sums, &KEY).unwrap())
+}
+
+fn as_of(millis: u64) -> Freshness {
+    Freshness::AsOf(Timestamp::from_millis(millis))
+}
+
+#[test]
+fn a_new_replica_is_not_ready_and_a_delta_alone_does_not_make_it_so() {
+    let mut replica = Replica::new();
+    assert_eq!(replica.freshness(), Freshness::Unsynced);
+    assert_eq!(give(&mut replica, &delta(1, 0, &[floor(0)], 5)), Accepted::Gap);
+    assert_eq!(replica.freshness(), Freshness::Unsynced);
+    assert!(replica.floors().revokes(&floor(0).key, Version::NONE), "its floors count all the same");
+}
+
+#[test]
+fn freshness_moves_over_gapless_deltas_only() {
+    let mut replica = Replica::new();
+    assert_eq!(give(&mut replica, &snapshot(1, 2, &[floor(0), floor(1)], 10, 1)[0]), Accepted::Advanced);
+    assert_eq!(replica.freshness(), as_of(10));
+    assert_eq!(give(&mut replica, &delta(1, 2, &[floor(2)], 20)), Accepted::Advanced);
+    assert_eq!(replica.freshness(), as_of(20));
+    // Data held back while heartbeats pass: the heartbeat's position gives the gap away.
+    assert_eq!(give(&mut replica, &delta(1, 4, &[], 30)), Accepted::Gap);
+    assert_eq!(replica.freshness(), as_of(20));
+    assert_eq!(give(&mut replica, &delta(1, 2, &[floor(2), floor(3)], 25)), Accepted::Advanced);
+    assert_eq!(replica.freshness(), as_of(25));
+    assert_eq!(give(&mut replica, &delta(1, 0, &[floor(0)], 99)), Accepted::Known, "ends before the position");
+    assert_eq!(replica.freshness(), as_of(25));
+}
+
+#[test]
+fn a_snapshot_counts_when_all_its_parts_came_in_order() {
+    let floors: Vec<Floor> = (0..6).map(floor).collect();
+    let parts = snapshot(1, 6, &floors, 10, 3);
+    let mut replica = Replica::new();
+    assert_eq!(give(&mut replica, &parts[1]), Accepted::Gap);
+    assert_eq!(give(&mut replica, &parts[0]), Accepted::Partial);
+    assert_eq!(give(&mut replica, &parts[0]), Accepted::Partial);
+    assert_eq!(give(&mut replica, &parts[1]), Accepted::Partial);
+    assert_eq!(replica.freshness(), Freshness::Unsynced);
+    assert_eq!(give(&mut replica, &parts[2]), Accepted::Advanced);
+    assert_eq!(replica.freshness(), as_of(10));
+    assert_eq!(replica.position(), Position { epoch: Epoch(1), cursor: Cursor(6), keys: 0 });
+}
+
+#[test]
+fn another_log_needs_a_snapshot_and_an_older_one_never_wins() {
+    let mut replica = Replica::new();
+    give(&mut replica, &snapshot(5, 9, &[floor(3)], 10, 1)[0]);
+    assert_eq!(give(&mut replica, &delta(6, 9, &[floor(9)], 50)), Accepted::OtherEpoch);
+    assert_eq!(replica.freshness(), as_of(10));
+    assert_eq!(give(&mut replica, &snapshot(4, 99, &[], 60, 1)[0]), Accepted::OtherEpoch);
+    assert_eq!(replica.freshness(), as_of(10));
+    assert_eq!(give(&mut replica, &snapshot(6, 1, &[], 70, 1)[0]), Accepted::Advanced);
+    assert_eq!(replica.freshness(), as_of(70));
+    assert!(replica.floors().revokes(&floor(3).key, Version::new(1)), "floors outlive the log that they came from");
+}
+
+#[test]
+fn keys_only_ever_become_newer() {
+    let set = |kid: &str| KeySet::new([(kid.to_string(), PublicKey::Ed25519([2; 32]))]).unwrap();
+    let mut replica = Replica::new();
+    assert_eq!(give(&mut replica, &keys(2, &set("b").encode())), Accepted::Advanced);
+    assert_eq!(give(&mut replica, &keys(1, &set("a").encode())), Accepted::Known);
+    assert_eq!(give(&mut replica, &keys(3, b"\x01garbage")), Accepted::MalformedKeys);
+    assert_eq!(replica.keys(), &set("b"));
+    assert_eq!(replica.position().keys, 2);
+}
+
+#[test]
+fn a_token_raises_the_floor_that_it_proves_unless_it_is_of_the_first_version() {
+    let key = FloorKey::signing_key("s");
+    let forget_at = Timestamp::from_secs(9);
+    let mut replica = Replica::new();
+    replica.learn(key, Version::INITIAL, forget_at);
+    assert!(replica.floors().is_empty());
+    replica.learn(key, Version::new(3), forget_at);
+    assert!(replica.floors().revokes(&key, Version::new(2)));
+    assert!(!replica.floors().revokes(&key, Version::new(3)));
+}
+
+#[test]
+fn age_counts_the_skew_and_a_clock_beyond_it_is_not_believed() {
+    let at = Timestamp::from_millis;
+    let bound = Duration::from_millis(1_000);
+    assert!(as_of(10_000).is_within(bound, at(10_900), SKEW));
+    assert!(!as_of(10_000).is_within(bound, at(10_901), SKEW));
+    assert!(as_of(10_000).is_within(bound, at(9_900), SKEW), "the gate's clock is behind, within the skew");
+    assert!(!as_of(10_000).is_within(bound, at(9_899), SKEW), "the gate's clock is further behind than declared");
+    assert!(!Freshness::Unsynced.is_within(Duration::MAX, at(0), SKEW));
+}
+
+/// A log in which entry n (from 1) was acknowledged at n * 10 ms, and frames that an honest origin could have made of it.
+#[derive(Debug, Clone)]
+enum Sent {
+    Delta { after: u64, len: u64 },
+    Snapshot { upto: u64, parts: u16, skip: Option<u16> },
+}
+
+fn sent() -> impl Strategy<Value = Sent> {
+    prop_oneof![
+        4 => (0_u64..20, 0_u64..5).prop_map(|(after, len)| Sent::Delta { after, len }),
+        1 => (0_u64..20, 1_u16..4, prop::option::of(0_u16..4)).prop_map(|(upto, parts, skip)| Sent::Snapshot { upto, parts, skip }),
+    ]
+}
+
+/// What an origin that read the head at `upto` may claim: everything acknowledged before the next entry.
+fn honest_as_of(upto: u64) -> u64 {
+    (upto + 1) * 10
+}
+
+proptest! {
+    /// I5: whatever is lost, repeated or reordered, a replica that says "fresh as of t" holds all that was acknowledged
+    /// before t. Liveness: once everything arrives, it is as fresh as the last frame.
+    #[test]
+    fn freshness_never_claims_too_much(script in prop::collection::vec(sent(), 0..40)) {
+        let log: Vec<Floor> = (0..25).map(floor).collect();
+        let mut replica = Replica::new();
+        for sent in script {
+            let frames = match sent {
+                Sent::Delta { after, len } => {
+                    let upto = after + len;
+                    vec![delta(1, after, &log[after as usize..upto as usize], honest_as_of(upto))]
+                }
+                Sent::Snapshot { upto, parts, skip } => {
+                    let mut frames = snapshot(1, upto, &log[..upto as usize], honest_as_of(upto), parts);
+                    if let Some(skip) = skip.filter(|skip| *skip < parts) {
+                        frames.remove(usize::from(skip));
+                    }
+                    frames
+                }
+            };
+            let before = replica.freshness();
+            for bytes in frames {
+                give(&mut replica, &bytes);
+            }
+            if let Freshness::AsOf(as_of) = replica.freshness() {
+                for (n, floor) in log.iter().enumerate() {
+                    let acknowledged = Timestamp::from_millis((n as u64 + 1) * 10);
+                    if acknowledged < as_of {
+                        prop_assert!(replica.floors().lowest(&floor.key) >= floor.lowest);
+                    }
+                }
+            }
+            if let (Freshness::AsOf(before), Freshness::AsOf(now)) = (before, replica.freshness()) {
+                prop_assert!(now >= before);
+            }
+        }
+        for bytes in snapshot(1, 25, &log, honest_as_of(25), 2) {
+            give(&mut replica, &bytes);
+        }
+        prop_assert_eq!(replica.freshness(), as_of(honest_as_of(25)));
+    }
+}
