@@ -15,9 +15,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod codec;
 pub mod feed;
 pub mod id;
 pub mod keys;
+pub mod refresh;
 pub mod replica;
 pub mod revocation;
+pub mod session;
+pub mod subject;
 pub mod time;
