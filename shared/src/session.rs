@@ -7,7 +7,7 @@
 //! Invariant (I3): one generation is live; asking again gives the same successor; only a real reuse ends the session.
 //! Invariant: absolute expiry, `auth_time`, `acr` and `amr` are set by [`Session::open`] and never move (REF-10).
 
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -204,7 +204,7 @@ pub enum Refreshed {
     /// The record that has to be written before the answer; `healed` if the store had lost a rotation.
     Rotated {
         /// The session with its next generation.
-        session: Session,
+        session: Box<Session>,
         /// Whether the token was of a later generation than the record.
         healed: bool,
     },
@@ -233,7 +233,7 @@ pub enum RefreshError {
     /// An old token was used again (RFC 9700 §4.14.2): the record as ended, to be written with its floor.
     Reuse {
         /// The ended session.
-        session: Session,
+        session: Box<Session>,
         /// What kind of reuse it was.
         class: ReuseClass,
     },
@@ -342,7 +342,8 @@ impl Live<'_> {
         if presented >= session.generation {
             let generation = presented.next().ok_or(RefreshError::Exhausted)?;
             let healed = presented > session.generation;
-            return Ok(Refreshed::Rotated { session: session.rotated(generation, context, lifetimes, now), healed });
+            let session = Box::new(session.rotated(generation, context, lifetimes, now));
+            return Ok(Refreshed::Rotated { session, healed });
         }
         let is_previous = presented.next() == Some(session.generation);
         let same_client = context == session.context;
@@ -356,7 +357,7 @@ impl Live<'_> {
         };
         // A live session is open, so it can be ended.
         let ended = session.ended(EndReason::TokenReuse, now).unwrap_or_else(|| session.clone());
-        Err(RefreshError::Reuse { session: ended, class })
+        Err(RefreshError::Reuse { session: Box::new(ended), class })
     }
 }
 

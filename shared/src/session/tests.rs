@@ -63,7 +63,7 @@ fn refresh(session: &Session, generation: u32, agent: &str, now: u64) -> Result<
 
 fn rotated(session: &Session, generation: u32, now: u64) -> Session {
     match refresh(session, generation, "Firefox", now) {
-        Ok(Refreshed::Rotated { session, .. }) => session,
+        Ok(Refreshed::Rotated { session, .. }) => *session,
         other => panic!("{other:?}"),
     }
 }
