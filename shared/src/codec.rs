@@ -5,7 +5,7 @@
 //!
 //! Invariant: whatever decodes is exactly what encodes to it; trailing bytes, unknown formats and oversize are errors.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{string::String, vec, vec::Vec};
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -175,9 +175,7 @@ fn seconds(span: Duration) -> Result<u32, CodecError> {
 }
 
 fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>, CodecError> {
-    let mut bytes = Vec::new();
-    bytes.push(FORMAT);
-    let bytes = postcard::to_extend(value, bytes).map_err(|_| CodecError::Corrupt)?;
+    let bytes = postcard::to_extend(value, vec![FORMAT]).map_err(|_| CodecError::Corrupt)?;
     if bytes.len() > RECORD_BYTES_MAX { Err(CodecError::TooLarge { bytes: bytes.len() }) } else { Ok(bytes) }
 }
 

@@ -25,3 +25,4 @@ pub mod revocation;
 pub mod session;
 pub mod subject;
 pub mod time;
+pub mod token;
