@@ -1,4 +1,4 @@
-use std::{format, string::String, vec};
+use std::{format, string::String};
 
 use aws_lc_rs::{
     encoding::AsBigEndian as _,
@@ -286,7 +286,7 @@ fn a_minted_token_carries_what_the_session_knows_and_nothing_more() {
     let claims = Claims::mint(&live, &SessionId::from_random([0; 16]), &issue, now);
     assert_eq!((claims.exp - claims.iat, claims.ver[1]), (300, Version::new(4)), "TOK-20");
     let value = serde_json::to_value(&claims).unwrap();
-    let names: vec::Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    let names: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
     let allowed = [
         "acr",
         "amr",
