@@ -16,9 +16,12 @@ extern crate alloc;
 extern crate std;
 
 pub mod codec;
+pub mod cookie;
+pub mod csrf;
 pub mod feed;
 pub mod id;
 pub mod keys;
+pub mod path;
 pub mod refresh;
 pub mod replica;
 pub mod revocation;

@@ -1,4 +1,4 @@
-use std::{format, string::String};
+use std::{format, string::String, vec};
 
 use aws_lc_rs::{
     encoding::AsBigEndian as _,
