@@ -1,0 +1,172 @@
+//! The store: bytes under typed keys with revisions by content, a log of floors, an index of sessions by subject.
+//!
+//! It knows nothing of sessions. Every backend keeps these promises, and one contract suite checks them on all of them:
+//!
+//! Invariant: [`Store::swap`] writes only over exactly the bytes that were expected; nothing is written otherwise.
+//! Invariant (I4): the log is append-only with consecutive positions in one epoch; after a loss the epoch is another one.
+//! Invariant (I6): an error says whether the write may have happened; an acknowledged write is kept.
+
+mod embedded;
+mod error;
+mod redis;
+
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+pub(crate) mod faulty;
+
+use std::{future::Future, ops::Deref, pin::Pin, sync::Arc, time::Duration};
+
+use shared::{
+    feed::{Cursor, Epoch},
+    id::{SessionId, SubjectId, TenantId},
+    revocation::Floor,
+    time::Timestamp,
+};
+
+pub use self::error::StoreError;
+use crate::config;
+
+/// An answer of the store, some time later.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// What a value is kept under. No credential is part of any key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// A session's record.
+    Session(SessionId),
+    /// A subject's record.
+    Subject(SubjectId),
+    /// A tenant's record.
+    Tenant(TenantId),
+    /// The sealed signing keys.
+    Keys,
+}
+
+/// What a compare-and-swap came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swapped {
+    /// The new value is kept.
+    Done,
+    /// The store holds other bytes than were expected; nothing was written.
+    Conflict,
+}
+
+/// A piece of the log and how far it reaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRead {
+    /// The log that was read.
+    pub epoch: Epoch,
+    /// The store's clock, read before anything else: every floor acknowledged up to then is at or before `head`.
+    pub as_of: Timestamp,
+    /// The newest position of the log.
+    pub head: Cursor,
+    /// The entries after the position that was asked for.
+    pub entries: Entries,
+}
+
+/// The entries of a read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entries {
+    /// The floors of `after + 1`, `after + 2` and so on, without a gap; complete if they reach `head`.
+    Contiguous(Vec<Floor>),
+    /// The log no longer reaches back to the position, or the position lies ahead of it.
+    SnapshotNeeded,
+}
+
+/// Every live floor, complete up to `head`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The log that was read.
+    pub epoch: Epoch,
+    /// The store's clock, read before anything else.
+    pub as_of: Timestamp,
+    /// The position up to which the floors are complete; later ones may be among them.
+    pub head: Cursor,
+    /// At most one floor per key, in any order.
+    pub floors: Vec<Floor>,
+}
+
+/// A backend.
+pub trait Store: Send + Sync {
+    /// The value under a key; none if there is none or its time is over.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], as for every method here.
+    fn load<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>>;
+
+    /// The values of several keys, in one round trip if the backend can.
+    fn load_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>>;
+
+    /// Writes `new` if the key holds exactly `expected` (none: nothing), kept until `expires_at` if given.
+    fn swap<'a>(
+        &'a self,
+        key: &'a Key,
+        expected: Option<&'a [u8]>,
+        new: &'a [u8],
+        expires_at: Option<Timestamp>,
+    ) -> Answer<'a, Swapped>;
+
+    /// Appends floors in order, each at the next position; the position of the last one, or the head if none is given.
+    fn append<'a>(&'a self, floors: &'a [Floor]) -> Answer<'a, Cursor>;
+
+    /// At most `max` entries after a position.
+    fn read_log(&self, after: Cursor, max: usize) -> Answer<'_, LogRead>;
+
+    /// Every live floor.
+    fn snapshot(&self) -> Answer<'_, Snapshot>;
+
+    /// Forgets floors whose time is over, and entries of the log that a snapshot stands for. Returns what was dropped.
+    fn trim(&self, now: Timestamp) -> Answer<'_, u64>;
+
+    /// Returns when the log has grown past a position, or after `at_most`; the caller reads it either way.
+    fn wait_for_append(&self, after: Cursor, at_most: Duration) -> Answer<'_, ()>;
+
+    /// Notes a session of a subject until `expires_at`; noting it again moves the time.
+    fn index_add<'a>(&'a self, subject: &'a SubjectId, session: &'a SessionId, expires_at: Timestamp) -> Answer<'a, ()>;
+
+    /// Forgets a session of a subject; fine if it was not noted.
+    fn index_remove<'a>(&'a self, subject: &'a SubjectId, session: &'a SessionId) -> Answer<'a, ()>;
+
+    /// At most `max` sessions of a subject whose time is not over, those that expire last first.
+    fn index_list<'a>(&'a self, subject: &'a SubjectId, max: usize) -> Answer<'a, Vec<SessionId>>;
+
+    /// Whether the store answers.
+    fn ping(&self) -> Answer<'_, ()>;
+
+    /// Calls to the store since it was opened; one per round trip. For tests of what an operation costs.
+    fn round_trips(&self) -> u64;
+}
+
+/// Any backend, shared.
+#[derive(Clone)]
+pub struct AnyStore(Arc<dyn Store>);
+
+impl AnyStore {
+    /// Opens the store that the configuration names.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be reached or opened, or does not keep what it acknowledges.
+    pub async fn open(config: &config::Store) -> Result<Self, StoreError> {
+        let url = config.url.expose();
+        match url.strip_prefix("embedded:") {
+            Some(path) => Ok(Self::new(embedded::EmbeddedStore::open(path.as_ref(), config.timeout()).await?)),
+            None => redis::open(url, config.timeout(), config.replicas).await,
+        }
+    }
+
+    /// Shares a backend.
+    pub fn new(store: impl Store + 'static) -> Self {
+        Self(Arc::new(store))
+    }
+}
+
+impl Deref for AnyStore {
+    type Target = dyn Store;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
