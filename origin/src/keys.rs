@@ -6,12 +6,16 @@
 //! Invariant: a wrong master key is an error; nothing in the store is overwritten because of it.
 
 pub mod jwk;
+mod load;
 mod ring;
+mod verify;
 mod seal;
 mod signer;
 
 pub use self::{
+    load::{LoadError, load_or_create},
     ring::{KeyRing, KeyRingError},
     seal::{SealError, Sealer, refresh_pepper},
     signer::{FeedKey, TokenKey},
+    verify::Verifier,
 };

@@ -3,6 +3,7 @@
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::{Deserialize, Serialize};
+use shared::keys::{KeyError, KeySet, PublicKey};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::{
@@ -121,6 +122,23 @@ impl KeyRing {
     /// The key that signs frames.
     pub fn feed(&self) -> &FeedKey {
         &self.feed
+    }
+
+    /// The public token keys, as gates and our own checks hold them.
+    ///
+    /// # Errors
+    ///
+    /// A key has not the length of its algorithm, which the library would have to have got wrong.
+    pub fn key_set(&self) -> Result<KeySet, KeyError> {
+        let keys = self.tokens.iter().map(|key| {
+            let bytes = key.public_bytes();
+            let public = match bytes.len() {
+                32 => bytes.try_into().map(PublicKey::Ed25519),
+                _ => bytes.try_into().map(PublicKey::Es256),
+            };
+            Ok((key.jwk().kid.clone(), public.map_err(|_| KeyError::Coordinates)?))
+        });
+        KeySet::new(keys.collect::<Result<Vec<_>, KeyError>>()?)
     }
 
     /// The public token keys.

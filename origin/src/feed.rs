@@ -1,0 +1,226 @@
+//! The floors of this process: read from the log, held in memory, handed to hubs as signed frames.
+//!
+//! Invariant (I5): a frame's `as_of` is a reading of the store's clock from before the head up to which it is complete.
+//! Invariant (I4): floors only rise; a store that lost some (another epoch) gets them back from memory before anything
+//! is said about it.
+
+mod frames;
+mod push;
+mod recent;
+mod tail;
+
+use std::{
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use metrics::gauge;
+use shared::{
+    feed::{Cursor, Epoch},
+    revocation::{Floor, FloorKey, Floors, Joined, Version},
+    time::Timestamp,
+};
+use tokio::{sync::watch, task::JoinSet};
+
+use self::recent::Recent;
+use crate::{
+    config::Config,
+    keys::KeyRing,
+    store::{AnyStore, Snapshot, StoreError},
+    telemetry::metrics::{FEED_AS_OF, FEED_CURSOR, FLOORS},
+};
+
+/// Where a replica stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The log.
+    pub epoch: Epoch,
+    /// The position in it up to which the replica is complete.
+    pub cursor: Cursor,
+    /// Version of its token keys; 0 for none.
+    pub keys: u64,
+}
+
+/// Why there are no frames.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FeedError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The log was not read for too long.
+    #[error("the floor log is not being followed")]
+    NotFollowed,
+    /// A frame could not be made or signed.
+    #[error("a frame cannot be made")]
+    Frame,
+    /// More floors than fit.
+    #[error("there is no room for more floors")]
+    Full,
+}
+
+/// Holds the floors and follows the log.
+pub struct Feed {
+    store: Arc<AnyStore>,
+    keys: Arc<KeyRing>,
+    state: RwLock<State>,
+    head: watch::Sender<Cursor>,
+    floors_max: usize,
+}
+
+struct State {
+    epoch: Epoch,
+    as_of: Timestamp,
+    floors: Floors,
+    recent: Recent,
+    read_at: Instant,
+}
+
+impl Feed {
+    /// Reads every live floor.
+    ///
+    /// # Errors
+    ///
+    /// The store does not answer, or holds more floors than `limits.floors`.
+    pub async fn load(store: Arc<AnyStore>, keys: Arc<KeyRing>, config: &Config) -> Result<Arc<Self>, FeedError> {
+        let snapshot = store.snapshot().await?;
+        let floors_max = usize::try_from(config.limits.floors).unwrap_or(usize::MAX);
+        let state = State {
+            epoch: snapshot.epoch,
+            as_of: snapshot.as_of,
+            floors: Floors::new(),
+            recent: Recent::starting_at(snapshot.head),
+            read_at: Instant::now(),
+        };
+        let (head, _) = watch::channel(snapshot.head);
+        let feed = Self { store, keys, state: RwLock::new(state), head, floors_max };
+        feed.learn(&snapshot.floors)?;
+        feed.report();
+        Ok(Arc::new(feed))
+    }
+
+    /// The lowest acceptable version of a scope, as far as this process knows.
+    pub fn lowest(&self, key: &FloorKey) -> Version {
+        self.read().floors.lowest(key)
+    }
+
+    /// Answers a question about all floors.
+    pub fn with_floors<T>(&self, ask: impl FnOnce(&Floors) -> T) -> T {
+        ask(&self.read().floors)
+    }
+
+    /// Joins floors that this process appended itself, ahead of the log's tail.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError::Full`]: not all of them have a place.
+    pub fn learn(&self, floors: &[Floor]) -> Result<(), FeedError> {
+        let mut state = self.write();
+        let mut full = false;
+        for floor in floors {
+            full |= state.floors.join(*floor) == Joined::Full;
+        }
+        if full { Err(FeedError::Full) } else { Ok(()) }
+    }
+
+    /// Whether `count` more floors have a place.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError::Full`].
+    pub fn check_room(&self, count: usize) -> Result<(), FeedError> {
+        let len = self.read().floors.len();
+        if len.saturating_add(count) > self.floors_max { Err(FeedError::Full) } else { Ok(()) }
+    }
+
+    /// Whether the log was read within `age_max`.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError::NotFollowed`].
+    pub fn check_fresh(&self, age_max: Duration) -> Result<(), FeedError> {
+        if self.read().read_at.elapsed() > age_max { Err(FeedError::NotFollowed) } else { Ok(()) }
+    }
+
+    /// Changes when the log has grown.
+    pub fn watch(&self) -> watch::Receiver<Cursor> {
+        self.head.subscribe()
+    }
+
+    /// The position up to which this process follows the log.
+    pub fn cursor(&self) -> Cursor {
+        self.read().recent.end()
+    }
+
+    /// Whether a replica lacks something that this process has.
+    pub fn is_ahead_of(&self, position: Position) -> bool {
+        let state = self.read();
+        position.epoch != state.epoch || position.cursor < state.recent.end() || position.keys < self.keys.version()
+    }
+
+    /// Takes in a whole log anew; what it lost is returned, to be appended again.
+    fn restart(&self, snapshot: &Snapshot, now: Timestamp) -> Vec<Floor> {
+        let mut known = Floors::new();
+        for floor in &snapshot.floors {
+            known.join(*floor);
+        }
+        let mut state = self.write();
+        let lost = state
+            .floors
+            .iter()
+            .filter(|floor| !now.has_reached(floor.forget_at) && floor.lowest > known.lowest(&floor.key))
+            .collect();
+        for floor in &snapshot.floors {
+            state.floors.join(*floor);
+        }
+        state.epoch = snapshot.epoch;
+        state.as_of = snapshot.as_of;
+        state.recent = Recent::starting_at(snapshot.head);
+        state.read_at = Instant::now();
+        lost
+    }
+
+    fn report(&self) {
+        let state = self.read();
+        gauge!(FLOORS).set(state.floors.len() as f64);
+        gauge!(FEED_CURSOR).set(state.recent.end().0 as f64);
+        gauge!(FEED_AS_OF).set(state.as_of.as_millis() as f64 / 1_000.0);
+    }
+
+    // A panic while the lock was held leaves floors that are whole or lower; the log's tail raises them again.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts the tail of the log, the upkeep, and one push task per hub.
+///
+/// # Errors
+///
+/// The HTTP client cannot be made.
+pub fn spawn(
+    tasks: &mut JoinSet<()>,
+    feed: Arc<Feed>,
+    config: &Config,
+    stopped: &watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    // A push goes to the address of the configuration and nowhere else.
+    let client = reqwest::Client::builder()
+        .timeout(config.feed.push_timeout())
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .tcp_nodelay(true)
+        .build()
+        .context("cannot make the HTTP client of the feed")?;
+    let heartbeat = config.feed.heartbeat();
+    tasks.spawn(tail::run(Arc::clone(&feed), heartbeat, stopped.clone()));
+    tasks.spawn(tail::forget(Arc::clone(&feed), stopped.clone()));
+    for hub in &config.hubs {
+        tasks.spawn(push::run(hub.clone(), Arc::clone(&feed), client.clone(), heartbeat, stopped.clone()));
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Floors and keys as signed frames.
+
+use shared::{
+    feed::{Cursor, FRAME_FLOORS_MAX, FrameKind, Header, assemble, encode_floors},
+    revocation::Floor,
+};
+
+use super::{Feed, FeedError, Position, State};
+
+impl Feed {
+    /// What brings a replica at `position` up to date: the keys if it lacks them, then a delta, or a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// A frame cannot be signed.
+    pub async fn frames_since(&self, position: Position) -> Result<Vec<u8>, FeedError> {
+        let mut frames = Vec::new();
+        let header = self.header();
+        if position.keys < self.keys.version() {
+            frames.extend(self.keys_frame(header)?);
+        }
+        let delta = {
+            let state = self.read();
+            let same = position.epoch == state.epoch;
+            if same && position.cursor > state.recent.end() {
+                // Another origin was faster.
+                Some((state.header(), Vec::new()))
+            } else if same {
+                let floors = state.recent.since(position.cursor).filter(|floors| floors.len() <= FRAME_FLOORS_MAX);
+                floors.map(|floors| (Header { after: position.cursor, ..state.header() }, floors))
+            } else {
+                None
+            }
+        };
+        match delta {
+            Some((header, floors)) => frames.extend(self.sign(&header, &encode_floors(&floors))?),
+            None => frames.extend(self.floor_parts()?),
+        }
+        Ok(frames)
+    }
+
+    /// An empty delta at our own position.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be signed.
+    pub fn heartbeat_frame(&self) -> Result<Vec<u8>, FeedError> {
+        self.sign(&self.header(), &[])
+    }
+
+    /// The keys and every live floor.
+    ///
+    /// # Errors
+    ///
+    /// A frame cannot be signed.
+    pub async fn snapshot_frames(&self) -> Result<Vec<u8>, FeedError> {
+        let mut frames = self.keys_frame(self.header())?;
+        frames.extend(self.floor_parts()?);
+        Ok(frames)
+    }
+
+    fn floor_parts(&self) -> Result<Vec<u8>, FeedError> {
+        let (header, floors) = {
+            let state = self.read();
+            (state.header(), state.floors.iter().collect::<Vec<Floor>>())
+        };
+        let mut chunks: Vec<&[Floor]> = floors.chunks(FRAME_FLOORS_MAX).collect();
+        if chunks.is_empty() {
+            chunks.push(&[]);
+        }
+        let parts = u16::try_from(chunks.len()).map_err(|_| FeedError::Frame)?;
+        let header = Header { kind: FrameKind::Snapshot, after: Cursor(0), parts, ..header };
+        let mut frames = Vec::new();
+        for (part, floors) in (0..parts).zip(chunks) {
+            frames.extend(self.sign(&Header { part, ..header }, &encode_floors(floors))?);
+        }
+        Ok(frames)
+    }
+
+    fn keys_frame(&self, header: Header) -> Result<Vec<u8>, FeedError> {
+        let upto = Cursor(self.keys.version());
+        let header = Header { kind: FrameKind::Keys, after: Cursor(0), upto, ..header };
+        let keys = self.keys.key_set().map_err(|_| FeedError::Frame)?;
+        self.sign(&header, &keys.encode())
+    }
+
+    fn header(&self) -> Header {
+        self.read().header()
+    }
+
+    fn sign(&self, header: &Header, body: &[u8]) -> Result<Vec<u8>, FeedError> {
+        assemble(header, body, |message| self.keys.feed().sign(message)).map_err(|_| FeedError::Frame)
+    }
+}
+
+impl State {
+    /// The header of a heartbeat.
+    fn header(&self) -> Header {
+        let end = self.recent.end();
+        Header {
+            kind: FrameKind::Delta,
+            part: 0,
+            parts: 1,
+            epoch: self.epoch,
+            after: end,
+            upto: end,
+            as_of: self.as_of,
+        }
+    }
+}
