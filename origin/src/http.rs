@@ -5,6 +5,7 @@
 //! management key.
 
 mod admission;
+mod answers;
 mod error;
 mod extract;
 mod feed;

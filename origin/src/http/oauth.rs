@@ -14,7 +14,7 @@ use super::{
     error::{OAuthError, no_store},
     extract::Form,
 };
-use crate::service::refresh::RefreshRequest;
+use crate::service::{Tokens, refresh::RefreshRequest};
 
 /// A successful token answer (RFC 6749 §5.1).
 #[derive(Serialize)]
@@ -79,4 +79,16 @@ fn refresh_request(form: &Form) -> Result<RefreshRequest, OAuthError> {
     let client = form.get("client_id").ok_or_else(|| OAuthError::invalid_request("the field client_id is missing"))?;
     let client: ClientId = client.parse().map_err(|_| OAuthError::invalid_request("client_id is malformed"))?;
     Ok(RefreshRequest { token: token.to_owned(), client, scope: form.get("scope").map(str::to_owned) })
+}
+
+impl From<Tokens> for TokenBody {
+    fn from(tokens: Tokens) -> Self {
+        Self {
+            access_token: tokens.access_token,
+            token_type: "Bearer",
+            expires_in: tokens.expires_in,
+            refresh_token: tokens.refresh_token,
+            scope: tokens.scope,
+        }
+    }
 }

@@ -6,7 +6,11 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use serde::{Deserialize, Serialize};
-use shared::id::{ClientId, Role, SessionId, SubjectId, TenantId};
+use shared::{
+    cookie::{ACCESS_COOKIE, REFRESH_COOKIE, session_cookie},
+    id::{ClientId, Role, SessionId, SubjectId, TenantId},
+    time::Timestamp,
+};
 
 use super::{
     App,
@@ -93,4 +97,38 @@ pub(super) async fn revoke(
     Body(body): Body<RevokeBody>,
 ) -> Result<Json<Changed>, Problem> {
     Ok(Json(app.service.revoke_session(sid, body.reason).await?.into()))
+}
+
+impl From<OpenBody> for OpenSession {
+    fn from(body: OpenBody) -> Self {
+        Self {
+            subject: body.subject,
+            tenant: body.tenant,
+            client_id: body.client_id,
+            roles: body.roles,
+            scope: body.scope,
+            acr: body.acr,
+            amr: body.amr,
+            auth_time: body.auth_time.map(Timestamp::from_secs),
+        }
+    }
+}
+
+impl From<Opened> for OpenedBody {
+    fn from(opened: Opened) -> Self {
+        let tokens = opened.tokens;
+        Self {
+            set_cookie: vec![
+                session_cookie(ACCESS_COOKIE, &tokens.access_token),
+                session_cookie(REFRESH_COOKIE, &tokens.refresh_token),
+            ],
+            session_id: opened.session_id,
+            access_token: tokens.access_token,
+            token_type: "Bearer",
+            expires_in: tokens.expires_in,
+            refresh_token: tokens.refresh_token,
+            expires_at: opened.expires_at.as_secs(),
+            scope: tokens.scope,
+        }
+    }
 }

@@ -1,0 +1,193 @@
+//! What the service says, as JSON; what it refuses, as a status.
+
+use axum::http::StatusCode;
+use serde::Serialize;
+use shared::{
+    id::{ClientId, Role, SessionId, SubjectId, TenantId},
+    revocation::Version,
+    subject::{Standing, Subject},
+    token::Claims,
+};
+
+use super::error::{OAuthError, Problem};
+use crate::{
+    feed::FeedError,
+    service::{self, ServiceError, sessions::SessionState},
+};
+
+/// The answer to every command.
+#[derive(Serialize)]
+pub(crate) struct Changed {
+    floors: Vec<RaisedFloor>,
+    /// The log's position at which the floors stand at the latest.
+    cursor: u64,
+    /// When log and record were written, Unix milliseconds.
+    acknowledged_at_ms: u64,
+    /// What the parts took, in microseconds.
+    timings_us: TimingsUs,
+}
+
+#[derive(Serialize)]
+struct RaisedFloor {
+    scope: &'static str,
+    version: Version,
+}
+
+#[derive(Serialize)]
+struct TimingsUs {
+    load: u128,
+    log: u128,
+    record: u128,
+}
+
+impl From<service::Changed> for Changed {
+    fn from(changed: service::Changed) -> Self {
+        let floors = changed.floors.into_iter();
+        Self {
+            floors: floors.map(|(scope, version)| RaisedFloor { scope: scope.name(), version }).collect(),
+            cursor: changed.cursor.0,
+            acknowledged_at_ms: changed.acknowledged_at.as_millis(),
+            timings_us: TimingsUs {
+                load: changed.timings.load.as_micros(),
+                log: changed.timings.log.as_micros(),
+                record: changed.timings.record.as_micros(),
+            },
+        }
+    }
+}
+
+/// A session, without any credential. Times are Unix seconds.
+#[derive(Serialize)]
+pub(crate) struct SessionView {
+    session_id: SessionId,
+    subject: SubjectId,
+    tenant: Option<TenantId>,
+    client_id: ClientId,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    opened_at: u64,
+    auth_time: u64,
+    idle_expires_at: u64,
+    expires_at: u64,
+    generation: u32,
+    version: Version,
+}
+
+impl From<SessionState> for SessionView {
+    fn from(state: SessionState) -> Self {
+        let session = state.session;
+        Self {
+            session_id: state.id,
+            subject: session.subject,
+            tenant: session.tenant,
+            client_id: session.client_id,
+            state: if state.over.is_none() { "open" } else { "ended" },
+            reason: state.over,
+            opened_at: session.opened_at.as_secs(),
+            auth_time: session.auth_time.as_secs(),
+            idle_expires_at: session.idle_expires_at.as_secs(),
+            expires_at: session.expires_at.as_secs(),
+            generation: session.generation.0,
+            version: session.version,
+        }
+    }
+}
+
+/// A subject.
+#[derive(Serialize)]
+pub(crate) struct SubjectView {
+    tenant: Option<TenantId>,
+    status: &'static str,
+    roles: Vec<Role>,
+    version: Version,
+}
+
+impl From<std::sync::Arc<Subject>> for SubjectView {
+    fn from(subject: std::sync::Arc<Subject>) -> Self {
+        Self {
+            tenant: subject.tenant.clone(),
+            status: match subject.standing {
+                Standing::Active => "active",
+                Standing::Disabled => "disabled",
+            },
+            roles: subject.roles.clone(),
+            version: subject.versions.version,
+        }
+    }
+}
+
+/// An introspection answer (RFC 7662 §2.2).
+#[derive(Serialize)]
+pub(crate) struct Introspection {
+    active: bool,
+    #[serde(flatten)]
+    claims: Option<Claims>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<&'static str>,
+}
+
+impl From<Option<Claims>> for Introspection {
+    fn from(claims: Option<Claims>) -> Self {
+        Self { active: claims.is_some(), token_type: claims.as_ref().map(|_| "Bearer"), claims }
+    }
+}
+
+const UNKNOWN: &str = "the store did not confirm the write; it may have happened, and the call may be repeated";
+const NOTHING: &str = "the store does not answer; nothing was written, and the call may be repeated";
+const INTERNAL: &str = "an internal error occurred; the call may be repeated";
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        let status = match &error {
+            ServiceError::NotFound => StatusCode::NOT_FOUND,
+            ServiceError::Open(shared::session::OpenError::SubjectDisabled) => StatusCode::FORBIDDEN,
+            ServiceError::Subject(shared::subject::SubjectError::OtherTenant) => StatusCode::CONFLICT,
+            ServiceError::Open(_)
+            | ServiceError::Subject(_)
+            | ServiceError::TooLarge(_)
+            | ServiceError::TokenTooLarge(_)
+            | ServiceError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ServiceError::InvalidGrant | ServiceError::InvalidScope => StatusCode::BAD_REQUEST,
+            ServiceError::Contended => return Self::unavailable(error.to_string()),
+            ServiceError::Store(store) if store.may_have_happened() => return Self::unavailable(UNKNOWN),
+            ServiceError::Store(_) => return Self::unavailable(NOTHING),
+            ServiceError::Feed(feed) => return feed.clone().into(),
+            ServiceError::Record(_) | ServiceError::Library => {
+                tracing::error!(event = "service_failed", reason = %error);
+                return Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL);
+            }
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<FeedError> for Problem {
+    fn from(error: FeedError) -> Self {
+        match error {
+            FeedError::Frame => Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL),
+            FeedError::Store(_) => Self::unavailable(NOTHING),
+            FeedError::NotFollowed | FeedError::Full => Self::unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<ServiceError> for OAuthError {
+    fn from(error: ServiceError) -> Self {
+        match &error {
+            ServiceError::InvalidScope => {
+                Self::new(StatusCode::BAD_REQUEST, "invalid_scope", "the scope exceeds what was granted")
+            }
+            ServiceError::Store(store) if store.may_have_happened() => Self::unavailable(UNKNOWN),
+            ServiceError::Store(_) | ServiceError::Feed(FeedError::Store(_)) => Self::unavailable(NOTHING),
+            ServiceError::Contended | ServiceError::Feed(_) => {
+                Self::unavailable("the service is busy; the same call may be repeated")
+            }
+            ServiceError::Record(_) | ServiceError::Library => {
+                tracing::error!(event = "service_failed", reason = %error);
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", INTERNAL)
+            }
+            _ => Self::invalid_grant(),
+        }
+    }
+}

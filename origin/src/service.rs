@@ -1,0 +1,118 @@
+//! Load → apply → append floors → swap: the one loop through which records change.
+//!
+//! The rules are those of `shared`; here are the order of writes and what happens when one fails.
+//!
+//! Invariant: the log leads the record. A caller is answered after both; a crash between them leaves a floor that is too
+//! high, never one that is too low, and every command may be repeated.
+
+mod error;
+pub mod introspect;
+pub mod open;
+pub mod refresh;
+pub mod sessions;
+pub mod subjects;
+mod surroundings;
+mod tokens;
+mod write;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use moka::sync::Cache;
+use shared::{
+    id::{SubjectId, TenantId},
+    keys::KeySet,
+    refresh::Pepper,
+    revocation::{Floor, FloorKey, Version},
+    session::Lifetimes,
+    subject::{Subject, Versions},
+    time::Timestamp,
+};
+
+pub use self::{error::ServiceError, tokens::Tokens, write::Changed};
+use crate::{
+    config::{Config, secrets::Secrets},
+    feed::Feed,
+    keys::{KeyRing, refresh_pepper},
+    store::{AnyStore, StoreError},
+};
+
+/// A floor is kept this much longer than any token that it concerns, beside the clock skew.
+const FLOOR_MARGIN: Duration = Duration::from_secs(60);
+
+/// A record is kept this much longer than its session, so that its end can still be told.
+const RECORD_MARGIN: Duration = Duration::from_secs(60);
+
+/// How often a change is tried again when other writers come first.
+const ATTEMPTS: u32 = 16;
+
+/// Opens, refreshes, shows and ends sessions.
+pub struct Service {
+    store: Arc<AnyStore>,
+    keys: Arc<KeyRing>,
+    token_keys: KeySet,
+    feed: Arc<Feed>,
+    pepper: Pepper,
+    issuer: String,
+    audience: String,
+    access_ttl: Duration,
+    skew_max: Duration,
+    lifetimes: Lifetimes,
+    subjects: Cache<SubjectId, Arc<Subject>>,
+    tenants: Cache<TenantId, Versions>,
+}
+
+impl Service {
+    /// Puts the service together.
+    ///
+    /// # Errors
+    ///
+    /// The cryptography library refuses to derive the pepper or to read the keys.
+    pub fn new(
+        store: Arc<AnyStore>,
+        keys: Arc<KeyRing>,
+        feed: Arc<Feed>,
+        config: &Config,
+        secrets: &Secrets,
+    ) -> anyhow::Result<Self> {
+        let pepper = refresh_pepper(&secrets.master_key).context("cannot derive the refresh pepper")?;
+        let age_max = Duration::from_secs(config.limits.subjects_cached_s);
+        let issuer = match config.tokens.issuer.as_str() {
+            "" => config.server.public_url.clone(),
+            issuer => issuer.to_owned(),
+        };
+        Ok(Self {
+            store,
+            token_keys: keys.key_set().context("cannot read the public token keys")?,
+            keys,
+            feed,
+            pepper: Pepper::new(&pepper).context("cannot make the refresh pepper")?,
+            issuer,
+            audience: config.tokens.audience.clone(),
+            access_ttl: config.tokens.access_ttl(),
+            skew_max: config.feed.clock_skew_max(),
+            lifetimes: Lifetimes {
+                idle: config.sessions.idle(),
+                absolute: config.sessions.absolute(),
+                retry_window: config.tokens.retry_window(),
+            },
+            subjects: Cache::builder().max_capacity(config.limits.subjects_cached).time_to_live(age_max).build(),
+            tenants: Cache::builder().max_capacity(config.limits.subjects_cached).time_to_live(age_max).build(),
+        })
+    }
+
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    ///
+    /// It does not.
+    pub async fn check_store(&self) -> Result<(), StoreError> {
+        self.store.ping().await
+    }
+
+    /// A floor that outlives every token under it that was made until `now`.
+    fn floor(&self, key: FloorKey, lowest: Version, now: Timestamp) -> Floor {
+        let kept = self.access_ttl.saturating_add(self.skew_max).saturating_add(FLOOR_MARGIN);
+        Floor { key, lowest, forget_at: Timestamp::from_secs(now.saturating_add(kept).as_secs_ceil()) }
+    }
+}

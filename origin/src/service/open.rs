@@ -1,0 +1,147 @@
+//! Opens a session.
+
+use metrics::counter;
+use shared::{
+    id::{ClientId, Role, SessionId, SubjectId, TenantId},
+    refresh::{ClientContext, Seed},
+    session::{Open, Session},
+    subject::Subject,
+    time::Timestamp,
+};
+
+use super::{
+    RECORD_MARGIN, Service, ServiceError, Tokens,
+    surroundings::subject_target,
+    write::{Change, encode},
+};
+use crate::{
+    shell,
+    store::{Key, Swapped},
+    telemetry::metrics::SESSIONS_OPENED,
+};
+
+/// What a login service says of someone whom it authenticated.
+#[derive(Debug, Clone)]
+pub struct OpenSession {
+    /// Who.
+    pub subject: SubjectId,
+    /// Of which organisation.
+    pub tenant: Option<TenantId>,
+    /// By which client.
+    pub client_id: ClientId,
+    /// Replaces the subject's roles if given and different.
+    pub roles: Option<Vec<Role>>,
+    /// Space-separated scope.
+    pub scope: Option<String>,
+    /// Authentication context class.
+    pub acr: Option<String>,
+    /// Authentication methods.
+    pub amr: Vec<String>,
+    /// When, if not just now.
+    pub auth_time: Option<Timestamp>,
+}
+
+/// A session and its first tokens.
+pub struct Opened {
+    /// The session.
+    pub session_id: SessionId,
+    /// When it is over at the latest.
+    pub expires_at: Timestamp,
+    /// Its tokens.
+    pub tokens: Tokens,
+}
+
+impl Service {
+    /// Opens a session of a subject, which is made if it was not known.
+    ///
+    /// # Errors
+    ///
+    /// The subject is disabled or of another tenant, a value is too large, or the store fails: then the session may
+    /// exist, but nobody has its tokens.
+    pub async fn open(&self, request: OpenSession) -> Result<Opened, ServiceError> {
+        check_texts(&request)?;
+        let now = shell::now();
+        let subject = self.ensure_subject(&request, now).await?;
+        let tenant = match &request.tenant {
+            Some(tenant) => Some(self.tenant_record(tenant, now).await?),
+            None => None,
+        };
+        let around = self.around_with(None, &request.subject, subject, request.tenant.as_ref().zip(tenant));
+        let around = around.as_surroundings();
+        let id = SessionId::from_random(shell::random()?);
+        let open = Open {
+            context: ClientContext::new(&request.client_id, None),
+            subject: request.subject,
+            tenant: request.tenant,
+            client_id: request.client_id,
+            seed: Seed(shell::random()?),
+            auth_time: request.auth_time,
+            acr: request.acr,
+            amr: request.amr,
+            scope: request.scope,
+        };
+        let session = Session::open(open, &around, &self.lifetimes, now)?;
+        // A session that was just opened is alive, unless it was opened for no time at all.
+        let live = session.live(around, now).map_err(|_| ServiceError::Invalid("the session would be over at once"))?;
+        let tokens = self.tokens(&live, &id, session.generation, None, now)?;
+        let bytes = encode(&session)?;
+        let kept_until = session.expires_at.saturating_add(RECORD_MARGIN);
+
+        // An entry without a session is passed over; a session without an entry could not be listed.
+        self.store.index_add(&session.subject, &id, session.expires_at).await?;
+        if self.store.swap(&Key::Session(id), None, &bytes, Some(kept_until)).await? == Swapped::Conflict {
+            return Err(ServiceError::Library);
+        }
+        counter!(SESSIONS_OPENED).increment(1);
+        tracing::info!(event = "session_created", session = %id, client = session.client_id.as_str());
+        Ok(Opened { session_id: id, expires_at: session.expires_at, tokens })
+    }
+
+    /// The subject's record, made or given other roles if need be.
+    async fn ensure_subject(
+        &self,
+        request: &OpenSession,
+        now: Timestamp,
+    ) -> Result<std::sync::Arc<Subject>, ServiceError> {
+        if let Some(subject) = self.subject_record(&request.subject, now).await? {
+            subject.check_tenant(request.tenant.as_ref())?;
+            let floor = subject.versions.version;
+            let same = match &request.roles {
+                Some(roles) => subject.with_roles(roles.clone(), floor)?.is_none(),
+                None => true,
+            };
+            if same {
+                return Ok(subject);
+            }
+        }
+        let rule = |subject: Option<Subject>, floor| {
+            let Some(subject) = subject else {
+                let roles = request.roles.clone().unwrap_or_default();
+                let subject = Subject::new(request.tenant.clone(), roles, floor)?;
+                return Ok(Change { record: Some(subject), raise: None, stands: floor });
+            };
+            subject.check_tenant(request.tenant.as_ref())?;
+            let changed = match &request.roles {
+                Some(roles) => subject.with_roles(roles.clone(), floor)?,
+                None => None,
+            };
+            Ok(Change { raise: changed.as_ref().map(|subject| subject.versions.version), record: changed, stands: floor })
+        };
+        let (_, subject) = self.change(&subject_target(&request.subject), now, rule, |_| None).await?;
+        Ok(self.keep_subject(&request.subject, subject.ok_or(ServiceError::NotFound)?))
+    }
+}
+
+/// RFC 6749 §3.3: scope tokens of visible ASCII without quote and backslash, one space between them.
+fn check_texts(request: &OpenSession) -> Result<(), ServiceError> {
+    let is_token = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+    };
+    if request.scope.as_deref().is_some_and(|scope| !scope.split(' ').all(is_token)) {
+        return Err(ServiceError::Invalid("scope must be scope tokens with one space between them (RFC 6749, section 3.3)"));
+    }
+    if request.acr.as_deref().is_some_and(|acr| !is_token(acr)) || !request.amr.iter().all(|amr| is_token(amr)) {
+        return Err(ServiceError::Invalid("acr and amr must be visible ASCII without quote and backslash, and not empty"));
+    }
+    Ok(())
+}

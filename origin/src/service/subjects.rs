@@ -1,0 +1,108 @@
+//! Changes subjects and tenants.
+
+use std::sync::Arc;
+
+use metrics::counter;
+use shared::{
+    id::{Role, SubjectId, TenantId},
+    revocation::{ScopeKind, Version},
+    subject::{Subject, Versions},
+};
+
+use super::{
+    Changed, Service, ServiceError,
+    surroundings::{subject_target, tenant_target},
+    write::Change,
+};
+use crate::{shell, telemetry::metrics::REVOCATIONS};
+
+/// What is done to a subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Ends all its sessions.
+    RevokeSessions,
+    /// Ends all its sessions, and lets it open none.
+    Disable,
+    /// Lets it open sessions again.
+    Enable,
+    /// Replaces its roles.
+    SetRoles(Vec<Role>),
+}
+
+impl Command {
+    fn apply(&self, subject: &Subject, floor: Version) -> Result<Option<Subject>, ServiceError> {
+        Ok(match self {
+            Self::RevokeSessions => Some(subject.with_sessions_ended(floor)),
+            Self::Disable => subject.disabled(floor),
+            Self::Enable => subject.enabled(),
+            Self::SetRoles(roles) => subject.with_roles(roles.clone(), floor)?,
+        })
+    }
+}
+
+impl Service {
+    /// A subject's record.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NotFound`]; the store.
+    pub async fn subject(&self, id: SubjectId) -> Result<Arc<Subject>, ServiceError> {
+        self.subjects.invalidate(&id);
+        self.subject_record(&id, shell::now()).await?.ok_or(ServiceError::NotFound)
+    }
+
+    /// Changes a subject.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NotFound`] if it never had a session, too many roles, or the store.
+    pub async fn change_subject(&self, id: SubjectId, command: Command) -> Result<Changed, ServiceError> {
+        let rule = |subject: Option<Subject>, floor| {
+            let subject = subject.ok_or(ServiceError::NotFound)?;
+            let changed = command.apply(&subject, floor)?;
+            let raise = changed
+                .as_ref()
+                .map(|changed| changed.versions.version)
+                .filter(|version| *version > subject.versions.version);
+            let stands = subject.versions.current(floor);
+            Ok(Change { record: changed, raise, stands })
+        };
+        let (changed, subject) = self.change(&subject_target(&id), shell::now(), rule, |_| None).await?;
+        if let Some(subject) = subject {
+            self.keep_subject(&id, subject);
+        }
+        counter!(REVOCATIONS, "scope" => ScopeKind::Subject.name()).increment(1);
+        tracing::info!(event = "subject_changed", command = command.name());
+        Ok(changed)
+    }
+
+    /// Ends every session of a tenant; a tenant that was not known is noted, since sessions may just be opening.
+    ///
+    /// # Errors
+    ///
+    /// The store.
+    pub async fn revoke_tenant(&self, id: TenantId) -> Result<Changed, ServiceError> {
+        let rule = |versions: Option<Versions>, floor| {
+            let versions = versions.unwrap_or_else(|| Versions::new(floor)).sessions_ended(floor);
+            Ok(Change { record: Some(versions), raise: Some(versions.version), stands: floor })
+        };
+        let (changed, versions) = self.change(&tenant_target(&id), shell::now(), rule, |_| None).await?;
+        if let Some(versions) = versions {
+            self.keep_tenant(&id, versions);
+        }
+        counter!(REVOCATIONS, "scope" => ScopeKind::Tenant.name()).increment(1);
+        tracing::info!(event = "tenant_sessions_ended");
+        Ok(changed)
+    }
+}
+
+impl Command {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::RevokeSessions => "revoke_sessions",
+            Self::Disable => "disable",
+            Self::Enable => "enable",
+            Self::SetRoles(_) => "set_roles",
+        }
+    }
+}

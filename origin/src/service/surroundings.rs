@@ -1,0 +1,150 @@
+//! What a session depends on besides its own record: its subject and its tenant, from a short-lived cache.
+//!
+//! A cached copy under the local floor is stale and read again; a record under its floor (a crash between log and
+//! record) is written at the floor's height before a token is made from it, since the floor will be forgotten one day.
+
+use std::sync::Arc;
+
+use shared::{
+    codec::Record as _,
+    id::{SessionId, SubjectId, TenantId},
+    revocation::{FloorKey, ScopeKind, Version},
+    session::{Session, Surroundings},
+    subject::{Subject, Versions},
+    time::Timestamp,
+};
+
+use super::{
+    Service, ServiceError,
+    write::{Change, Target},
+};
+use crate::store::Key;
+
+/// The records and floors around one session.
+pub(super) struct Around {
+    pub(super) subject: Arc<Subject>,
+    pub(super) tenant: Option<Versions>,
+    session_floor: Version,
+    subject_floor: Version,
+    tenant_floor: Version,
+}
+
+impl Around {
+    /// As the rules take it.
+    pub(super) fn as_surroundings(&self) -> Surroundings<'_> {
+        Surroundings {
+            subject: &self.subject,
+            tenant: self.tenant.as_ref(),
+            session_floor: self.session_floor,
+            subject_floor: self.subject_floor,
+            tenant_floor: self.tenant_floor,
+        }
+    }
+}
+
+impl Service {
+    /// What surrounds a session; none if its subject has no record.
+    pub(super) async fn around(
+        &self,
+        id: &SessionId,
+        session: &Session,
+        now: Timestamp,
+    ) -> Result<Option<Around>, ServiceError> {
+        let Some(subject) = self.subject_record(&session.subject, now).await? else { return Ok(None) };
+        let tenant = match &session.tenant {
+            Some(tenant) => Some(self.tenant_record(tenant, now).await?),
+            None => None,
+        };
+        Ok(Some(self.around_with(Some(id), &session.subject, subject, session.tenant.as_ref().zip(tenant))))
+    }
+
+    /// Adds the floors to records that are at hand.
+    pub(super) fn around_with(
+        &self,
+        session: Option<&SessionId>,
+        subject_id: &SubjectId,
+        subject: Arc<Subject>,
+        tenant: Option<(&TenantId, Versions)>,
+    ) -> Around {
+        let lowest = |key: FloorKey| self.feed.lowest(&key);
+        Around {
+            subject,
+            tenant: tenant.map(|(_, versions)| versions),
+            session_floor: session.map_or(Version::NONE, |id| lowest(FloorKey::session(id))),
+            subject_floor: lowest(FloorKey::subject(subject_id)),
+            tenant_floor: tenant.map_or(Version::NONE, |(id, _)| lowest(FloorKey::tenant(id))),
+        }
+    }
+
+    /// A subject's record, not under its floor; none if there is none.
+    pub(super) async fn subject_record(
+        &self,
+        id: &SubjectId,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Subject>>, ServiceError> {
+        let floor = self.feed.lowest(&FloorKey::subject(id));
+        if let Some(cached) = self.subjects.get(id).filter(|cached| cached.versions.version >= floor) {
+            return Ok(Some(cached));
+        }
+        let Some(bytes) = self.store.load(&Key::Subject(id.clone())).await? else { return Ok(None) };
+        let mut subject = Subject::decode(&bytes).map_err(ServiceError::Record)?;
+        if subject.versions.version < floor {
+            let healed = self.change(&subject_target(id), now, heal_subject, |_| None).await?;
+            let (_, Some(healed)) = healed else { return Ok(None) };
+            subject = healed;
+        }
+        Ok(Some(self.keep_subject(id, subject)))
+    }
+
+    /// Holds a record that was just written or read.
+    pub(super) fn keep_subject(&self, id: &SubjectId, subject: Subject) -> Arc<Subject> {
+        let subject = Arc::new(subject);
+        self.subjects.insert(id.clone(), Arc::clone(&subject));
+        subject
+    }
+
+    /// A tenant's record, made now if there is none, not under its floor.
+    pub(super) async fn tenant_record(&self, id: &TenantId, now: Timestamp) -> Result<Versions, ServiceError> {
+        let floor = self.feed.lowest(&FloorKey::tenant(id));
+        if let Some(cached) = self.tenants.get(id).filter(|cached| cached.version >= floor) {
+            return Ok(cached);
+        }
+        let (_, versions) = self.change(&tenant_target(id), now, heal_tenant, |_| None).await?;
+        let versions = versions.unwrap_or_else(|| Versions::new(floor));
+        self.tenants.insert(id.clone(), versions);
+        Ok(versions)
+    }
+
+    /// Forgets a cached tenant.
+    pub(super) fn keep_tenant(&self, id: &TenantId, versions: Versions) {
+        self.tenants.insert(id.clone(), versions);
+    }
+}
+
+pub(super) fn subject_target(id: &SubjectId) -> Target {
+    Target { key: Key::Subject(id.clone()), scope: ScopeKind::Subject, floor_key: FloorKey::subject(id) }
+}
+
+pub(super) fn tenant_target(id: &TenantId) -> Target {
+    Target { key: Key::Tenant(id.clone()), scope: ScopeKind::Tenant, floor_key: FloorKey::tenant(id) }
+}
+
+fn heal_subject(subject: Option<Subject>, floor: Version) -> Result<Change<Subject>, ServiceError> {
+    let record = subject
+        .filter(|subject| subject.versions.version < floor)
+        .map(|subject| Subject { versions: at_least(subject.versions, floor), ..subject });
+    Ok(Change { record, raise: None, stands: floor })
+}
+
+fn heal_tenant(versions: Option<Versions>, floor: Version) -> Result<Change<Versions>, ServiceError> {
+    let record = match versions {
+        None => Some(Versions::new(floor)),
+        Some(versions) if versions.version < floor => Some(at_least(versions, floor)),
+        Some(_) => None,
+    };
+    Ok(Change { record, raise: None, stands: floor })
+}
+
+fn at_least(versions: Versions, floor: Version) -> Versions {
+    Versions { version: versions.current(floor), ..versions }
+}

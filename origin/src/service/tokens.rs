@@ -1,0 +1,56 @@
+//! Makes the tokens of a live session.
+
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use shared::{
+    id::SessionId,
+    refresh::{self, Generation},
+    session::Live,
+    time::Timestamp,
+    token::{Claims, Issue, TOKEN_BYTES_MAX},
+};
+
+use super::{Service, ServiceError};
+use crate::shell;
+
+/// An access token and the refresh token that goes with it.
+pub struct Tokens {
+    /// Signed JWT (RFC 9068).
+    pub access_token: String,
+    /// Seconds until the access token expires.
+    pub expires_in: u64,
+    /// Opaque.
+    pub refresh_token: String,
+    /// The scope of the access token.
+    pub scope: Option<String>,
+}
+
+impl Service {
+    /// The tokens of a live session; `scope` narrows that of the session.
+    pub(super) fn tokens(
+        &self,
+        live: &Live<'_>,
+        id: &SessionId,
+        generation: Generation,
+        scope: Option<String>,
+        now: Timestamp,
+    ) -> Result<Tokens, ServiceError> {
+        let jti = Base64UrlUnpadded::encode_string(&shell::random()?);
+        let issue =
+            Issue { issuer: &self.issuer, audience: &self.audience, jti: &jti, lifetime: self.access_ttl };
+        let mut claims = Claims::mint(live, id, &issue, now);
+        if scope.is_some() {
+            claims.scope = scope;
+        }
+        let json = serde_json::to_vec(&claims).map_err(|_| ServiceError::Library)?;
+        let access_token = self.keys.signing().sign(&json)?;
+        if access_token.len() > TOKEN_BYTES_MAX {
+            return Err(ServiceError::TokenTooLarge(TOKEN_BYTES_MAX));
+        }
+        Ok(Tokens {
+            access_token,
+            expires_in: claims.exp.saturating_sub(claims.iat),
+            refresh_token: refresh::issue(&self.pepper, id, generation, &live.session().seed),
+            scope: claims.scope,
+        })
+    }
+}
