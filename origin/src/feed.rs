@@ -224,3 +224,8 @@ pub fn spawn(
     }
     Ok(())
 }
+
+/// Returns when the process is to stop.
+async fn until(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}

@@ -8,14 +8,14 @@
 pub mod jwk;
 mod load;
 mod ring;
-mod verify;
 mod seal;
 mod signer;
+mod verify;
 
 pub use self::{
     load::{LoadError, load_or_create},
     ring::{KeyRing, KeyRingError},
     seal::{SealError, Sealer, refresh_pepper},
-    signer::{FeedKey, TokenKey},
+    signer::{FeedKey, KeyRefused, TokenKey},
     verify::Verifier,
 };

@@ -6,6 +6,13 @@
 //! Invariant: every rule about sessions, tokens and floors lives in the crate `shared`; this crate owns I/O, clock and
 //! randomness only.
 
+pub mod cli;
 pub mod config;
+pub mod feed;
+pub mod http;
 pub mod keys;
+pub mod server;
+pub mod service;
+mod shell;
+pub mod store;
 pub mod telemetry;

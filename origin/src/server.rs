@@ -14,7 +14,10 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, secrets::{MasterKey, Secrets}},
+    config::{
+        Config,
+        secrets::{MasterKey, Secrets},
+    },
     feed::{self, Feed},
     http::{self, App, AppParts},
     keys::{self, KeyRing},
@@ -49,9 +52,8 @@ impl Server {
         metrics::start_hubs_at_zero(config.hubs.iter().map(|hub| hub.name.as_str()));
         let store = open_store(&config).await?;
         let keys = open_keys(&store, &config, &secrets.master_key).await?;
-        let feed = Feed::load(Arc::clone(&store), Arc::clone(&keys), &config)
-            .await
-            .context("cannot read the floor log")?;
+        let feed =
+            Feed::load(Arc::clone(&store), Arc::clone(&keys), &config).await.context("cannot read the floor log")?;
         let service = Service::new(Arc::clone(&store), Arc::clone(&keys), Arc::clone(&feed), &config, &secrets)?;
         let app = App::new(AppParts {
             service: Arc::new(service),
@@ -126,7 +128,7 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Arc<AnyStore>> {
 ///
 /// The store does not answer, or the keys were sealed with another master key.
 pub async fn open_keys(store: &AnyStore, config: &Config, master_key: &MasterKey) -> anyhow::Result<Arc<KeyRing>> {
-    let keys = keys::load_or_create(store, master_key, config.tokens.algorithm).await;
+    let keys = keys::load_or_create(&**store, master_key, config.tokens.algorithm).await;
     Ok(Arc::new(keys.context("cannot open the signing keys")?))
 }
 

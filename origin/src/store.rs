@@ -8,12 +8,9 @@
 
 mod embedded;
 mod error;
-mod redis;
 
 #[cfg(test)]
 mod contract;
-#[cfg(test)]
-pub(crate) mod faulty;
 
 use std::{future::Future, ops::Deref, pin::Pin, sync::Arc, time::Duration};
 
@@ -124,7 +121,8 @@ pub trait Store: Send + Sync {
     fn wait_for_append(&self, after: Cursor, at_most: Duration) -> Answer<'_, ()>;
 
     /// Notes a session of a subject until `expires_at`; noting it again moves the time.
-    fn index_add<'a>(&'a self, subject: &'a SubjectId, session: &'a SessionId, expires_at: Timestamp) -> Answer<'a, ()>;
+    fn index_add<'a>(&'a self, subject: &'a SubjectId, session: &'a SessionId, expires_at: Timestamp)
+    -> Answer<'a, ()>;
 
     /// Forgets a session of a subject; fine if it was not noted.
     fn index_remove<'a>(&'a self, subject: &'a SubjectId, session: &'a SessionId) -> Answer<'a, ()>;
@@ -153,7 +151,7 @@ impl AnyStore {
         let url = config.url.expose();
         match url.strip_prefix("embedded:") {
             Some(path) => Ok(Self::new(embedded::EmbeddedStore::open(path.as_ref(), config.timeout()).await?)),
-            None => redis::open(url, config.timeout(), config.replicas).await,
+            None => Err(StoreError::Unsuitable("this version keeps sessions in embedded:PATH only".to_owned())),
         }
     }
 

@@ -90,7 +90,7 @@ pub(super) async fn run(
             () = tokio::time::sleep(pause) => {}
             // A hub that fails is not tried faster because there is news.
             Ok(()) = head.changed(), if !failed => {}
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = super::until(&mut stop) => return,
         }
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn run(feed: Arc<Feed>, heartbeat: Duration, mut stop: watch::R
                     tokio::time::sleep(PAUSE).await;
                 }
             }
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = super::until(&mut stop) => return,
         }
     }
 }
@@ -61,7 +61,7 @@ pub(super) async fn forget(feed: Arc<Feed>, mut stop: watch::Receiver<bool>) {
                     tracing::warn!(event = "store_trim_failed", reason = %error);
                 }
             }
-            _ = stop.wait_for(|stop| *stop) => return,
+            () = super::until(&mut stop) => return,
         }
     }
 }

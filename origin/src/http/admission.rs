@@ -32,7 +32,10 @@ pub(super) async fn admit(State(app): State<App>, request: Request, next: Next) 
 pub(super) async fn measure(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = method_label(request.method());
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
     let response = next.run(request).await;
     let status = response.status().as_str().to_owned();
     histogram!(HTTP_DURATION, "method" => method, "route" => route, "status" => status)

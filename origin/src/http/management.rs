@@ -59,9 +59,5 @@ fn unauthorized(request: &Request, challenge: &'static str) -> Response {
 }
 
 fn ambiguous(request: &Request) -> Response {
-    super::error::refuse(
-        request.uri().path(),
-        StatusCode::BAD_REQUEST,
-        "more than one Authorization header was sent",
-    )
+    super::error::refuse(request.uri().path(), StatusCode::BAD_REQUEST, "more than one Authorization header was sent")
 }

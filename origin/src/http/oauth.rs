@@ -35,10 +35,7 @@ pub(super) struct TokenBody {
 /// 3. a token that is wrong, expired, reused, of another client, or of an ended session: 400 `invalid_grant`
 /// 4. the store failed, and the rotation may or may not have happened: 503 with `Retry-After`; the same token may be sent again
 /// 5. 200 with the next tokens, never cached
-pub(super) async fn token(
-    State(app): State<App>,
-    form: Form,
-) -> Result<(HeaderMap, Json<TokenBody>), OAuthError> {
+pub(super) async fn token(State(app): State<App>, form: Form) -> Result<(HeaderMap, Json<TokenBody>), OAuthError> {
     let request = refresh_request(&form)?;
     let answer = app.service.refresh(request).await?;
     let mut headers = HeaderMap::new();
@@ -72,9 +69,8 @@ fn refresh_request(form: &Form) -> Result<RefreshRequest, OAuthError> {
         }
         None => return Err(OAuthError::invalid_request("the field grant_type is missing")),
     }
-    let token = form
-        .get("refresh_token")
-        .ok_or_else(|| OAuthError::invalid_request("the field refresh_token is missing"))?;
+    let token =
+        form.get("refresh_token").ok_or_else(|| OAuthError::invalid_request("the field refresh_token is missing"))?;
     // A public client names itself (RFC 6749 §3.2.1); the token is bound to the client that the session was opened by.
     let client = form.get("client_id").ok_or_else(|| OAuthError::invalid_request("the field client_id is missing"))?;
     let client: ClientId = client.parse().map_err(|_| OAuthError::invalid_request("client_id is malformed"))?;

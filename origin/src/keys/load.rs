@@ -1,9 +1,6 @@
 //! The signing keys of an installation, made by whichever origin comes first.
 
-use super::{
-    KeyRing, Sealer,
-    ring::KeyRingError,
-};
+use super::{KeyRing, Sealer, ring::KeyRingError};
 use crate::{
     config::{SigningAlgorithm, secrets::MasterKey},
     store::{Key, Store, StoreError, Swapped},

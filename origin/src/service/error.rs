@@ -4,8 +4,7 @@ use metrics::counter;
 use shared::{codec::CodecError, session::OpenError, subject::SubjectError};
 
 use crate::{
-    feed::FeedError, keys::KeyRefused, shell::NoRandomness, store::StoreError,
-    telemetry::metrics::STORE_FAILURES,
+    feed::FeedError, keys::KeyRefused, shell::NoRandomness, store::StoreError, telemetry::metrics::STORE_FAILURES,
 };
 
 /// Why an operation was refused or failed.

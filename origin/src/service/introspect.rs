@@ -9,12 +9,7 @@ use shared::{
 };
 
 use super::{Service, ServiceError};
-use crate::{
-    keys::Verifier,
-    shell,
-    store::Key,
-    telemetry::metrics::INTROSPECTIONS,
-};
+use crate::{keys::Verifier, shell, store::Key, telemetry::metrics::INTROSPECTIONS};
 
 impl Service {
     /// The claims of a token that counts; none for any other text. Reads the store, not the cache.
@@ -49,7 +44,9 @@ impl Service {
         let tenant = tenant.map_err(ServiceError::Record)?;
         let around = self.around_with(Some(&claims.sid), &claims.sub, subject.into(), claims.tid.as_ref().zip(tenant));
         let counts = match session.live(around.as_surroundings(), now) {
-            Ok(live) => live.versions() == claims.ver && self.feed.with_floors(|floors| token.revoked_by(floors)).is_none(),
+            Ok(live) => {
+                live.versions() == claims.ver && self.feed.with_floors(|floors| token.revoked_by(floors)).is_none()
+            }
             Err(_) => false,
         };
         Ok(counts.then(|| claims.clone()))

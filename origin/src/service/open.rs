@@ -125,7 +125,11 @@ impl Service {
                 Some(roles) => subject.with_roles(roles.clone(), floor)?,
                 None => None,
             };
-            Ok(Change { raise: changed.as_ref().map(|subject| subject.versions.version), record: changed, stands: floor })
+            Ok(Change {
+                raise: changed.as_ref().map(|subject| subject.versions.version),
+                record: changed,
+                stands: floor,
+            })
         };
         let (_, subject) = self.change(&subject_target(&request.subject), now, rule, |_| None).await?;
         Ok(self.keep_subject(&request.subject, subject.ok_or(ServiceError::NotFound)?))
@@ -138,10 +142,14 @@ fn check_texts(request: &OpenSession) -> Result<(), ServiceError> {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
     };
     if request.scope.as_deref().is_some_and(|scope| !scope.split(' ').all(is_token)) {
-        return Err(ServiceError::Invalid("scope must be scope tokens with one space between them (RFC 6749, section 3.3)"));
+        return Err(ServiceError::Invalid(
+            "scope must be scope tokens with one space between them (RFC 6749, section 3.3)",
+        ));
     }
     if request.acr.as_deref().is_some_and(|acr| !is_token(acr)) || !request.amr.iter().all(|amr| is_token(amr)) {
-        return Err(ServiceError::Invalid("acr and amr must be visible ASCII without quote and backslash, and not empty"));
+        return Err(ServiceError::Invalid(
+            "acr and amr must be visible ASCII without quote and backslash, and not empty",
+        ));
     }
     Ok(())
 }

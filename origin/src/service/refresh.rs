@@ -74,7 +74,8 @@ impl Service {
                     let live = next.live(around, now).map_err(|_| ServiceError::InvalidGrant)?;
                     let tokens = self.tokens(&live, &id, next.generation, scope, now)?;
                     let kept_until = next.expires_at.saturating_add(RECORD_MARGIN);
-                    if self.store.swap(&key, Some(&stored), &encode(&*next)?, Some(kept_until)).await? == Swapped::Done {
+                    if self.store.swap(&key, Some(&stored), &encode(&*next)?, Some(kept_until)).await? == Swapped::Done
+                    {
                         return Ok((tokens, if healed { "healed" } else { "rotated" }));
                     }
                     counter!(COMMIT_CONFLICTS).increment(1);
@@ -84,7 +85,8 @@ impl Service {
                     let floor = self.floor(FloorKey::session(&id), Version::ENDED, now);
                     self.raise(&[floor]).await?;
                     let kept_until = ended.expires_at.saturating_add(RECORD_MARGIN);
-                    if self.store.swap(&key, Some(&stored), &encode(&*ended)?, Some(kept_until)).await? == Swapped::Done {
+                    if self.store.swap(&key, Some(&stored), &encode(&*ended)?, Some(kept_until)).await? == Swapped::Done
+                    {
                         counter!(REFRESHES, "outcome" => "reused").increment(1);
                         tracing::warn!(event = "refresh_token_reuse", session = %id, class = class_name(class));
                         return Err(ServiceError::InvalidGrant);

@@ -67,11 +67,7 @@ impl Service {
     pub async fn revoke_session(&self, id: SessionId, reason: Option<String>) -> Result<Changed, ServiceError> {
         let reason = parse_reason(reason.as_deref())?;
         let now = shell::now();
-        let target = Target {
-            key: Key::Session(id),
-            scope: ScopeKind::Session,
-            floor_key: FloorKey::session(&id),
-        };
+        let target = Target { key: Key::Session(id), scope: ScopeKind::Session, floor_key: FloorKey::session(&id) };
         let rule = |session: Option<Session>, _| {
             let record = session.ok_or(ServiceError::NotFound)?.ended(reason, now);
             Ok(Change { raise: record.as_ref().map(|_| Version::ENDED), record, stands: Version::ENDED })

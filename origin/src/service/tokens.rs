@@ -35,8 +35,7 @@ impl Service {
         now: Timestamp,
     ) -> Result<Tokens, ServiceError> {
         let jti = Base64UrlUnpadded::encode_string(&shell::random()?);
-        let issue =
-            Issue { issuer: &self.issuer, audience: &self.audience, jti: &jti, lifetime: self.access_ttl };
+        let issue = Issue { issuer: &self.issuer, audience: &self.audience, jti: &jti, lifetime: self.access_ttl };
         let mut claims = Claims::mint(live, id, &issue, now);
         if scope.is_some() {
             claims.scope = scope;

@@ -1,0 +1,117 @@
+//! What every backend must do, as one suite.
+
+use std::time::{Duration, Instant};
+
+use shared::{
+    feed::Cursor,
+    id::{SessionId, SubjectId},
+    revocation::{Floor, FloorKey, Version},
+    time::Timestamp,
+};
+
+use super::{AnyStore, Entries, Key, Swapped};
+use crate::shell;
+
+/// A floor that is kept for an hour from a fixed day far ahead, so that it is the same in every call.
+pub(crate) fn floor(scope: u8, lowest: u64) -> Floor {
+    let forget_at = Timestamp::from_secs(4_000_000_000);
+    Floor { key: FloorKey::session(&SessionId::from_random([scope; 16])), lowest: Version::new(lowest), forget_at }
+}
+
+/// Runs the whole suite on an empty store.
+pub(crate) async fn check(store: &AnyStore) {
+    swaps_by_content(store).await;
+    expires(store).await;
+    log_is_contiguous(store).await;
+    waits_for_appends(store).await;
+    indexes(store).await;
+    store.ping().await.unwrap();
+    assert!(store.round_trips() > 0);
+}
+
+/// I2: exactly what was expected is replaced, and nothing else is.
+async fn swaps_by_content(store: &AnyStore) {
+    let key = Key::Session(SessionId::from_random([1; 16]));
+    assert_eq!(store.load(&key).await, Ok(None));
+    assert_eq!(store.swap(&key, Some(b"a"), b"b", None).await, Ok(Swapped::Conflict));
+    assert_eq!(store.load(&key).await, Ok(None));
+    assert_eq!(store.swap(&key, None, b"a", None).await, Ok(Swapped::Done));
+    assert_eq!(store.swap(&key, None, b"b", None).await, Ok(Swapped::Conflict));
+    assert_eq!(store.swap(&key, Some(b"a"), &[0, 255, 13, 10], None).await, Ok(Swapped::Done));
+    let other = Key::Subject("s".parse().unwrap());
+    let loaded = store.load_many(&[other, key]).await;
+    assert_eq!(loaded, Ok(vec![None, Some(vec![0, 255, 13, 10])]));
+}
+
+/// I11: a value is gone when its time is over, and its place is free.
+async fn expires(store: &AnyStore) {
+    let key = Key::Session(SessionId::from_random([2; 16]));
+    let soon = shell::now().saturating_add(Duration::from_millis(300));
+    assert_eq!(store.swap(&key, None, b"short", Some(soon)).await, Ok(Swapped::Done));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while store.load(&key).await.unwrap().is_some() {
+        assert!(Instant::now() < deadline, "the value stayed");
+        tokio::task::yield_now().await;
+    }
+    assert!(shell::now() >= soon);
+    assert_eq!(store.swap(&key, None, b"again", None).await, Ok(Swapped::Done));
+}
+
+/// I4: consecutive positions, no gap unnoticed, floors that only rise.
+async fn log_is_contiguous(store: &AnyStore) {
+    let before = store.read_log(Cursor(0), 10).await.unwrap();
+    assert_eq!((before.head, before.entries), (Cursor(0), Entries::Contiguous(vec![])));
+    let floors = [floor(1, 5), floor(2, 3), floor(1, 4)];
+    assert_eq!(store.append(&floors).await, Ok(Cursor(3)));
+    assert_eq!(store.append(&[]).await, Ok(Cursor(3)));
+
+    let read = store.read_log(Cursor(1), 10).await.unwrap();
+    assert_eq!((read.epoch, read.head), (before.epoch, Cursor(3)));
+    assert_eq!(read.entries, Entries::Contiguous(floors[1..].to_vec()));
+    assert!(read.as_of >= before.as_of);
+    assert_eq!(store.read_log(Cursor(0), 2).await.unwrap().entries, Entries::Contiguous(floors[..2].to_vec()));
+    assert_eq!(store.read_log(Cursor(3), 10).await.unwrap().entries, Entries::Contiguous(vec![]));
+    assert_eq!(store.read_log(Cursor(4), 10).await.unwrap().entries, Entries::SnapshotNeeded);
+
+    let mut snapshot = store.snapshot().await.unwrap();
+    snapshot.floors.sort_by_key(|floor| floor.lowest);
+    assert_eq!((snapshot.epoch, snapshot.head), (before.epoch, Cursor(3)));
+    assert_eq!(snapshot.floors, [floor(2, 3), floor(1, 5)]);
+
+    // Long after every entry was written and before any floor may be forgotten.
+    store.trim(Timestamp::from_secs(3_999_999_999)).await.unwrap();
+    let read = store.read_log(Cursor(1), 10).await.unwrap();
+    assert_eq!((read.head, read.entries), (Cursor(3), Entries::SnapshotNeeded));
+    assert_eq!(store.snapshot().await.unwrap().floors.len(), 2);
+    store.trim(Timestamp::from_secs(4_000_000_000)).await.unwrap();
+    assert_eq!(store.snapshot().await.unwrap().floors, []);
+    assert_eq!(store.append(&[floor(3, 1)]).await, Ok(Cursor(4)));
+}
+
+async fn waits_for_appends(store: &AnyStore) {
+    let head = store.read_log(Cursor(0), 1).await.unwrap().head;
+    let started = Instant::now();
+    let long = Duration::from_secs(60);
+    let floors = [floor(4, 1)];
+    let (waited, appended) = tokio::join!(store.wait_for_append(head, long), store.append(&floors));
+    assert_eq!((waited, appended), (Ok(()), Ok(Cursor(head.0 + 1))));
+    assert!(started.elapsed() < long);
+    assert_eq!(store.wait_for_append(head, long).await, Ok(()));
+    assert!(started.elapsed() < long);
+}
+
+async fn indexes(store: &AnyStore) {
+    let subject: SubjectId = "alice".parse().unwrap();
+    let id = |byte| SessionId::from_random([byte; 16]);
+    let hour = |hours: u64| shell::now().saturating_add(Duration::from_secs(3_600 * hours));
+    store.index_add(&subject, &id(1), hour(1)).await.unwrap();
+    store.index_add(&subject, &id(2), hour(2)).await.unwrap();
+    store.index_add(&subject, &id(3), shell::now()).await.unwrap();
+    assert_eq!(store.index_list(&subject, 10).await, Ok(vec![id(2), id(1)]));
+    assert_eq!(store.index_list(&subject, 1).await, Ok(vec![id(2)]));
+    store.index_add(&subject, &id(1), hour(3)).await.unwrap();
+    store.index_remove(&subject, &id(2)).await.unwrap();
+    store.index_remove(&subject, &id(9)).await.unwrap();
+    assert_eq!(store.index_list(&subject, 10).await, Ok(vec![id(1)]));
+    assert_eq!(store.index_list(&"bob".parse().unwrap(), 10).await, Ok(vec![]));
+}

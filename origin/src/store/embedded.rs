@@ -1,0 +1,219 @@
+//! The store in one SQLite file: no server, crash-safe, for one process.
+//!
+//! One thread writes: it takes every call that is waiting, works on all of them in one transaction, and answers after the
+//! commit, so that many callers share one flush to disk. One thread reads, with its own connection.
+//!
+//! Invariant (I6): a write is answered after the commit with `synchronous=FULL`; a commit that fails is
+//! [`StoreError::OutcomeUnknown`] for every call in it.
+
+mod log;
+mod values;
+mod worker;
+
+use std::{
+    ffi::OsString,
+    fs::{File, TryLockError},
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags};
+use shared::{
+    feed::{Cursor, Epoch},
+    id::{SessionId, SubjectId},
+    revocation::Floor,
+    time::Timestamp,
+};
+use tokio::sync::watch;
+
+use self::worker::{Reader, Writer};
+use super::{Answer, Key, LogRead, Snapshot, Store, StoreError, Swapped};
+use crate::shell;
+
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS records (key BLOB PRIMARY KEY, value BLOB NOT NULL, expires_at INTEGER) STRICT, WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS records_by_expiry ON records (expires_at) WHERE expires_at IS NOT NULL;
+    CREATE TABLE IF NOT EXISTS log (position INTEGER PRIMARY KEY, floor BLOB NOT NULL, at INTEGER NOT NULL) STRICT;
+    CREATE TABLE IF NOT EXISTS floors (key BLOB PRIMARY KEY, floor BLOB NOT NULL, forget_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS sessions (subject BLOB, session BLOB, expires_at INTEGER NOT NULL, PRIMARY KEY (subject, session)) STRICT, WITHOUT ROWID;
+";
+
+/// The embedded store.
+pub(crate) struct EmbeddedStore {
+    writer: Writer,
+    reader: Reader,
+    epoch: Epoch,
+    head: watch::Sender<Cursor>,
+    calls: AtomicU64,
+    /// Held as long as the store is open.
+    _lock: File,
+}
+
+impl EmbeddedStore {
+    /// Opens or makes the file.
+    ///
+    /// # Errors
+    ///
+    /// Another process has it open, or it cannot be read or made.
+    pub(crate) async fn open(path: &Path, timeout: Duration) -> Result<Self, StoreError> {
+        let lock = lock(path)?;
+        let connection = connect(path, timeout, OpenFlags::default())?;
+        connection.execute_batch(SCHEMA).map_err(unusable)?;
+        let epoch = log::epoch(&connection, shell::now()).map_err(unusable)?;
+        let head = log::head(&connection).map_err(unusable)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let reader = Reader::start(connect(path, timeout, flags)?, timeout);
+        let writer = Writer::start(connection, timeout);
+        let (head, _) = watch::channel(head);
+        Ok(Self { writer, reader, epoch, head, calls: AtomicU64::new(0), _lock: lock })
+    }
+
+    fn count(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Store for EmbeddedStore {
+    fn load<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+        self.count();
+        let key = values::key_bytes(key);
+        Box::pin(self.reader.call(move |connection| values::load(connection, &key, shell::now())))
+    }
+
+    fn load_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+        self.count();
+        let keys: Vec<_> = keys.iter().map(values::key_bytes).collect();
+        Box::pin(self.reader.call(move |connection| {
+            let now = shell::now();
+            keys.iter().map(|key| values::load(connection, key, now)).collect()
+        }))
+    }
+
+    fn swap<'a>(
+        &'a self,
+        key: &'a Key,
+        expected: Option<&'a [u8]>,
+        new: &'a [u8],
+        expires_at: Option<Timestamp>,
+    ) -> Answer<'a, Swapped> {
+        self.count();
+        let (key, expected, new) = (values::key_bytes(key), expected.map(<[u8]>::to_vec), new.to_vec());
+        Box::pin(self.writer.call(move |connection| {
+            values::swap(connection, &key, expected.as_deref(), &new, expires_at, shell::now())
+        }))
+    }
+
+    fn append<'a>(&'a self, floors: &'a [Floor]) -> Answer<'a, Cursor> {
+        self.count();
+        let floors = floors.to_vec();
+        Box::pin(async move {
+            let upto = self.writer.call(move |connection| log::append(connection, &floors, shell::now())).await?;
+            self.head.send_if_modified(|head| {
+                let grown = upto > *head;
+                *head = upto.max(*head);
+                grown
+            });
+            Ok(upto)
+        })
+    }
+
+    fn read_log(&self, after: Cursor, max: usize) -> Answer<'_, LogRead> {
+        self.count();
+        let epoch = self.epoch;
+        Box::pin(self.reader.call(move |connection| {
+            let as_of = shell::now();
+            let (head, entries) = log::read(connection, after, max)?;
+            Ok(LogRead { epoch, as_of, head, entries })
+        }))
+    }
+
+    fn snapshot(&self) -> Answer<'_, Snapshot> {
+        self.count();
+        let epoch = self.epoch;
+        Box::pin(self.reader.call(move |connection| {
+            let as_of = shell::now();
+            let (head, floors) = log::floors(connection, as_of)?;
+            Ok(Snapshot { epoch, as_of, head, floors })
+        }))
+    }
+
+    fn trim(&self, now: Timestamp) -> Answer<'_, u64> {
+        self.count();
+        Box::pin(
+            self.writer
+                .call(move |connection| Ok(log::trim(connection, now)?.saturating_add(values::trim(connection, now)?))),
+        )
+    }
+
+    fn wait_for_append(&self, after: Cursor, at_most: Duration) -> Answer<'_, ()> {
+        let mut head = self.head.subscribe();
+        Box::pin(async move {
+            let _ = tokio::time::timeout(at_most, head.wait_for(|head| *head > after)).await;
+            Ok(())
+        })
+    }
+
+    fn index_add<'a>(
+        &'a self,
+        subject: &'a SubjectId,
+        session: &'a SessionId,
+        expires_at: Timestamp,
+    ) -> Answer<'a, ()> {
+        self.count();
+        let (subject, session) = (subject.clone(), *session);
+        Box::pin(self.writer.call(move |connection| values::index_add(connection, &subject, &session, expires_at)))
+    }
+
+    fn index_remove<'a>(&'a self, subject: &'a SubjectId, session: &'a SessionId) -> Answer<'a, ()> {
+        self.count();
+        let (subject, session) = (subject.clone(), *session);
+        Box::pin(self.writer.call(move |connection| values::index_remove(connection, &subject, &session)))
+    }
+
+    fn index_list<'a>(&'a self, subject: &'a SubjectId, max: usize) -> Answer<'a, Vec<SessionId>> {
+        self.count();
+        let subject = subject.clone();
+        Box::pin(self.reader.call(move |connection| values::index_list(connection, &subject, max, shell::now())))
+    }
+
+    fn ping(&self) -> Answer<'_, ()> {
+        self.count();
+        Box::pin(self.reader.call(|connection| connection.query_row("SELECT 1", [], |_| Ok(()))))
+    }
+
+    fn round_trips(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+/// A second process would not hear of the first one's appends.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut name = OsString::from(path);
+    name.push(".lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&name);
+    let file = file.map_err(|error| StoreError::Unsuitable(format!("its lock file cannot be made: {error}")))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Unsuitable("another process has it open".to_owned())),
+        Err(TryLockError::Error(error)) => Err(StoreError::Unsuitable(format!("it cannot be locked: {error}"))),
+    }
+}
+
+fn connect(path: &Path, timeout: Duration, flags: OpenFlags) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, flags).map_err(unusable)?;
+    connection.busy_timeout(timeout).map_err(unusable)?;
+    if flags.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(unusable)?;
+        connection.pragma_update(None, "synchronous", "FULL").map_err(unusable)?;
+    }
+    Ok(connection)
+}
+
+fn unusable(error: rusqlite::Error) -> StoreError {
+    StoreError::Unsuitable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

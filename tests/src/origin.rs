@@ -1,0 +1,86 @@
+//! An origin on a free port with a store of its own.
+
+use ::origin::{
+    config::{
+        Config, Hub, StoreUrl,
+        secrets::{ManagementKey, MasterKey, Secrets},
+    },
+    server::Server,
+};
+use reqwest::{Client, Method, RequestBuilder, Response};
+use serde_json::Value;
+
+const MANAGEMENT_KEY: &str = "management-key-of-a-test";
+
+/// An origin of this process; stop it with [`TestOrigin::stop`].
+pub struct TestOrigin {
+    server: Server,
+    client: Client,
+    base: String,
+}
+
+impl TestOrigin {
+    /// Starts one over the file in `directory`, pushing to `hubs`.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub async fn start(directory: &std::path::Path, hubs: Vec<Hub>) -> anyhow::Result<Self> {
+        let mut config = Config { hubs, ..Config::default() };
+        config.server.listen.set_port(0);
+        config.store.url = StoreUrl::from(format!("embedded:{}", directory.join("store.db").display()));
+        config.feed.heartbeat_ms = 100;
+        let secrets =
+            Secrets { master_key: MasterKey::new([7; 32]), management_key: ManagementKey::new(MANAGEMENT_KEY) };
+        let server = Server::start(config, secrets).await?;
+        let base = format!("http://{}", server.address());
+        Ok(Self { server, client: Client::builder().no_proxy().build()?, base })
+    }
+
+    /// Stops it and waits until it has stopped.
+    pub async fn stop(self) {
+        self.server.stop().await;
+    }
+
+    /// A request without credential.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    /// A management call; its answer.
+    ///
+    /// # Errors
+    ///
+    /// No answer.
+    pub async fn manage(&self, method: Method, path: &str, body: Value) -> anyhow::Result<(u16, Value)> {
+        let request = self.request(method.clone(), path).bearer_auth(MANAGEMENT_KEY);
+        let request = if method == Method::GET { request } else { request.json(&body) };
+        json(request.send().await?).await
+    }
+
+    /// `POST /oauth2/token`; its answer.
+    ///
+    /// # Errors
+    ///
+    /// No answer.
+    pub async fn refresh(&self, token: &str, client: &str) -> anyhow::Result<(u16, Value)> {
+        let form = [("grant_type", "refresh_token"), ("refresh_token", token), ("client_id", client)];
+        json(self.request(Method::POST, "/oauth2/token").form(&form).send().await?).await
+    }
+
+    /// `POST /oauth2/introspect`; whether the token is active.
+    ///
+    /// # Errors
+    ///
+    /// No answer.
+    pub async fn is_active(&self, token: &str) -> anyhow::Result<bool> {
+        let request = self.request(Method::POST, "/oauth2/introspect").bearer_auth(MANAGEMENT_KEY);
+        let (_, answer) = json(request.form(&[("token", token)]).send().await?).await?;
+        Ok(answer["active"] == true)
+    }
+}
+
+async fn json(response: Response) -> anyhow::Result<(u16, Value)> {
+    let status = response.status().as_u16();
+    Ok((status, serde_json::from_slice(&response.bytes().await?)?))
+}
