@@ -1,1 +1,7 @@
-//! Placeholder until the first module lands.
+//! Gate and hub at the CDN edge, as one WebAssembly module.
+//!
+//! Invariant: no panic path, since a panic ends the isolate together with its replica of the floors.
+//! Invariant: public keys only; nothing here can mint a token or sign a frame.
+
+mod hub;
+mod verify;
