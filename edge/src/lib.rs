@@ -3,5 +3,6 @@
 //! Invariant: no panic path, since a panic ends the isolate together with its replica of the floors.
 //! Invariant: public keys only; nothing here can mint a token or sign a frame.
 
+pub mod gate;
 mod hub;
 mod verify;

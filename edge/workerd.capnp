@@ -1,0 +1,34 @@
+# The gate and its hub under bare workerd, beside the files of the build: workerd serve workerd.capnp
+# `do` is the folder of the hub's storage and must exist.
+using Workerd = import "/workerd/workerd.capnp";
+
+const config :Workerd.Config = (
+  services = [
+    (name = "gate", worker = .gate),
+    (name = "disk", disk = (path = "do", writable = true)),
+    (name = "internet", network = (allow = ["public", "private", "local"]))
+  ],
+  sockets = [(name = "http", address = "127.0.0.1:8787", http = (), service = "gate")]
+);
+
+const gate :Workerd.Worker = (
+  modules = [
+    (name = "entry.mjs", esModule = embed "entry.mjs"),
+    (name = "index.js", esModule = embed "index.js"),
+    (name = "index_bg.wasm", wasm = embed "index_bg.wasm")
+  ],
+  compatibilityDate = "2026-11-01",
+  compatibilityFlags = ["nodejs_compat"],
+  durableObjectNamespaces = [(className = "Hub", uniqueKey = "hub", enableSql = true)],
+  durableObjectStorage = (localDisk = "disk"),
+  bindings = [
+    (name = "HUB", durableObjectNamespace = "Hub"),
+    (name = "HUB_NAME", text = "local"),
+    (name = "ORIGIN_URL", fromEnvironment = "ORIGIN_URL"),
+    (name = "ISSUER", fromEnvironment = "ISSUER"),
+    (name = "AUDIENCE", fromEnvironment = "AUDIENCE"),
+    (name = "CLIENT_ID", fromEnvironment = "CLIENT_ID"),
+    (name = "FEED_KEYS", fromEnvironment = "FEED_KEYS"),
+    (name = "UPSTREAMS", fromEnvironment = "UPSTREAMS")
+  ]
+);
