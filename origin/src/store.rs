@@ -8,6 +8,7 @@
 
 mod embedded;
 mod error;
+mod redis;
 
 #[cfg(test)]
 mod contract;
@@ -151,7 +152,7 @@ impl AnyStore {
         let url = config.url.expose();
         match url.strip_prefix("embedded:") {
             Some(path) => Ok(Self::new(embedded::EmbeddedStore::open(path.as_ref(), config.timeout()).await?)),
-            None => Err(StoreError::Unsuitable("this version keeps sessions in embedded:PATH only".to_owned())),
+            None => redis::open(url, config.timeout(), config.replicas).await,
         }
     }
 

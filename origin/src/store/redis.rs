@@ -1,0 +1,259 @@
+//! The store in Redis (or Valkey): standalone, or a cluster when several addresses are given.
+//!
+//! A record is one string key. The log, the live floors and the epoch share the hash tag `{portcullis:log}`, so one script
+//! changes all of them. Every call has a deadline; a write whose answer did not come is [`StoreError::OutcomeUnknown`].
+//!
+//! Invariant (I2): with `store.replicas` a write is acknowledged only after that many replicas have it (`WAIT`).
+
+mod call;
+mod scripts;
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use futures_util::future::try_join_all;
+use redis::{
+    aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig},
+    cluster::ClusterClientBuilder,
+};
+use shared::{
+    feed::Cursor,
+    id::{SessionId, SubjectId},
+    revocation::Floor,
+    time::Timestamp,
+};
+use tokio::{sync::watch, time::Instant};
+
+use self::scripts::Scripts;
+use super::{Answer, AnyStore, Entries, Key, LogRead, Snapshot, Store, StoreError, Swapped};
+
+/// How often the head is asked for while nothing is appended by this process: what another origin appended is seen
+/// this much later at most.
+const POLL: Duration = Duration::from_millis(20);
+
+/// The most entries dropped by one call, so that no call holds up the server.
+const TRIM_MAX: u64 = 1_000;
+
+/// Connects, and refuses a server that would drop what it acknowledged.
+///
+/// # Errors
+///
+/// The address is malformed, nobody answers, or keys may be evicted.
+pub(super) async fn open(url: &str, timeout: Duration, replicas: u64) -> Result<AnyStore, StoreError> {
+    let malformed = |_| StoreError::Unsuitable("its address is malformed".to_owned());
+    let urls: Vec<&str> = url.split(',').map(str::trim).collect();
+    if let [url] = urls.as_slice() {
+        let client = redis::Client::open(*url).map_err(malformed)?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(timeout))
+            .set_response_timeout(Some(timeout))
+            .set_number_of_retries(1);
+        let connection =
+            ConnectionManager::new_with_config(client, config).await.map_err(|error| call::failed(&error, false))?;
+        return RedisStore::start(connection, timeout, replicas).await;
+    }
+    if replicas > 0 {
+        return Err(StoreError::Unsuitable("store.replicas must be 0 with a cluster".to_owned()));
+    }
+    let client = ClusterClientBuilder::new(urls).connection_timeout(timeout).response_timeout(timeout).build();
+    let connection = client.map_err(malformed)?.get_async_connection().await;
+    RedisStore::start(connection.map_err(|error| call::failed(&error, false))?, timeout, 0).await
+}
+
+struct RedisStore<C> {
+    connection: C,
+    scripts: Scripts,
+    timeout: Duration,
+    replicas: u64,
+    head: watch::Sender<Cursor>,
+    calls: AtomicU64,
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
+    async fn start(connection: C, timeout: Duration, replicas: u64) -> Result<AnyStore, StoreError> {
+        let (head, _) = watch::channel(Cursor(0));
+        let store = Self { connection, scripts: Scripts::new(), timeout, replicas, head, calls: AtomicU64::new(0) };
+        store.check_policy().await?;
+        Ok(AnyStore::new(store))
+    }
+
+    /// A server that evicts would forget sessions and floors that it acknowledged.
+    async fn check_policy(&self) -> Result<(), StoreError> {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("GET").arg("maxmemory-policy");
+        // A managed server may not let anyone ask.
+        let Ok(found) = self.ask::<Vec<String>>(&command).await else { return Ok(()) };
+        match found.get(1).map(String::as_str) {
+            None | Some("noeviction") => Ok(()),
+            Some(policy) => {
+                Err(StoreError::Unsuitable(format!("maxmemory-policy must be noeviction, and is {policy}")))
+            }
+        }
+    }
+
+    fn count(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn grown_to(&self, upto: Cursor) {
+        self.head.send_if_modified(|head| {
+            let grown = upto > *head;
+            *head = upto.max(*head);
+            grown
+        });
+    }
+}
+
+impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> {
+    fn load<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
+        Box::pin(async move { self.ask(redis::cmd("GET").arg(key_text(key))).await })
+    }
+
+    fn load_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
+        // Sent side by side over one connection; in a cluster the keys lie on several nodes.
+        Box::pin(async move { try_join_all(keys.iter().map(|key| self.load(key))).await })
+    }
+
+    fn swap<'a>(
+        &'a self,
+        key: &'a Key,
+        expected: Option<&'a [u8]>,
+        new: &'a [u8],
+        expires_at: Option<Timestamp>,
+    ) -> Answer<'a, Swapped> {
+        Box::pin(async move {
+            let mut call = self.scripts.swap.key(key_text(key));
+            call.arg(u8::from(expected.is_some())).arg(expected.unwrap_or_default()).arg(new);
+            call.arg(expires_at.map_or(0, Timestamp::as_millis));
+            Ok(if self.write::<bool>(&call).await? { Swapped::Done } else { Swapped::Conflict })
+        })
+    }
+
+    fn append<'a>(&'a self, floors: &'a [Floor]) -> Answer<'a, Cursor> {
+        Box::pin(async move {
+            let mut call = scripts::on_log(&self.scripts.append);
+            call.arg(scripts::new_epoch());
+            for floor in floors {
+                call.arg(floor.encode().as_slice()).arg(floor.forget_at.as_secs());
+            }
+            let upto = Cursor(self.write(&call).await?);
+            self.grown_to(upto);
+            Ok(upto)
+        })
+    }
+
+    fn read_log(&self, after: Cursor, max: usize) -> Answer<'_, LogRead> {
+        Box::pin(async move {
+            let mut call = scripts::on_log(&self.scripts.read);
+            call.arg(scripts::new_epoch()).arg(after.0.saturating_add(1)).arg(max);
+            let (as_of, epoch, head, raw): (u64, u64, u64, Vec<(String, Vec<u8>)>) = self.run(&call).await?;
+            self.grown_to(Cursor(head));
+            let (epoch, head) = (shared::feed::Epoch(epoch), Cursor(head));
+            let entries = scripts::entries(after, head, max, raw)?;
+            Ok(LogRead { epoch, as_of: Timestamp::from_millis(as_of), head, entries })
+        })
+    }
+
+    fn snapshot(&self) -> Answer<'_, Snapshot> {
+        Box::pin(async move {
+            let mut call = scripts::on_log(&self.scripts.snapshot);
+            call.arg(scripts::new_epoch());
+            let (as_of, epoch, head, raw): (u64, u64, u64, Vec<Vec<u8>>) = self.run(&call).await?;
+            let as_of = Timestamp::from_millis(as_of);
+            let mut floors = raw.iter().map(|raw| scripts::floor(raw)).collect::<Result<Vec<_>, _>>()?;
+            floors.retain(|floor| !as_of.has_reached(floor.forget_at));
+            Ok(Snapshot { epoch: shared::feed::Epoch(epoch), as_of, head: Cursor(head), floors })
+        })
+    }
+
+    fn trim(&self, now: Timestamp) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let mut dropped = 0_u64;
+            loop {
+                let mut call = scripts::on_log(&self.scripts.trim);
+                call.arg(now.as_secs()).arg(now.saturating_sub(scripts::KEPT).as_millis()).arg(TRIM_MAX);
+                let count: u64 = self.run(&call).await?;
+                dropped = dropped.saturating_add(count);
+                if count < TRIM_MAX {
+                    return Ok(dropped);
+                }
+            }
+        })
+    }
+
+    fn wait_for_append(&self, after: Cursor, at_most: Duration) -> Answer<'_, ()> {
+        Box::pin(async move {
+            let deadline = Instant::now() + at_most;
+            let mut own = self.head.subscribe();
+            loop {
+                let pause = POLL.min(deadline.saturating_duration_since(Instant::now()));
+                if tokio::time::timeout(pause, own.wait_for(|head| *head > after)).await.is_ok() {
+                    return Ok(());
+                }
+                let head: Option<u64> = self.ask(redis::cmd("GET").arg(scripts::HEAD)).await?;
+                if head.unwrap_or(0) > after.0 || Instant::now() >= deadline {
+                    return Ok(());
+                }
+            }
+        })
+    }
+
+    fn index_add<'a>(
+        &'a self,
+        subject: &'a SubjectId,
+        session: &'a SessionId,
+        expires_at: Timestamp,
+    ) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let mut call = self.scripts.index.key(index_key(subject));
+            call.arg(session.as_bytes().as_slice()).arg(expires_at.as_millis());
+            self.write(&call).await
+        })
+    }
+
+    fn index_remove<'a>(&'a self, subject: &'a SubjectId, session: &'a SessionId) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let mut command = redis::cmd("ZREM");
+            self.ask(command.arg(index_key(subject)).arg(session.as_bytes().as_slice())).await
+        })
+    }
+
+    fn index_list<'a>(&'a self, subject: &'a SubjectId, max: usize) -> Answer<'a, Vec<SessionId>> {
+        Box::pin(async move {
+            let mut command = redis::cmd("ZREVRANGEBYSCORE");
+            let after = format!("({}", crate::shell::now().as_millis());
+            command.arg(index_key(subject)).arg("+inf").arg(after).arg("LIMIT").arg(0).arg(max);
+            let raw: Vec<Vec<u8>> = self.ask(&command).await?;
+            let id = |raw: Vec<u8>| raw.try_into().map(SessionId::from_random);
+            raw.into_iter()
+                .map(|raw| id(raw).map_err(|_| StoreError::Corrupt("a session id of another length")))
+                .collect()
+        })
+    }
+
+    fn ping(&self) -> Answer<'_, ()> {
+        Box::pin(async move { self.ask(&redis::cmd("PING")).await })
+    }
+
+    fn round_trips(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+fn key_text(key: &Key) -> String {
+    match key {
+        Key::Session(id) => format!("portcullis:session:{id}"),
+        Key::Subject(id) => format!("portcullis:subject:{}", id.as_str()),
+        Key::Tenant(id) => format!("portcullis:tenant:{}", id.as_str()),
+        Key::Keys => "portcullis:keys".to_owned(),
+    }
+}
+
+fn index_key(subject: &SubjectId) -> String {
+    format!("portcullis:sessions-of:{}", subject.as_str())
+}
+
+#[cfg(test)]
+mod tests;

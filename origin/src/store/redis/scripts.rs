@@ -1,0 +1,167 @@
+//! What has to happen in one step, as Lua.
+
+use std::time::Duration;
+
+use redis::{Script, ScriptInvocation};
+use shared::{feed::Cursor, revocation::Floor};
+
+use super::{Entries, StoreError};
+use crate::shell;
+
+/// Entries are kept this long for replicas that are a little behind; after that a snapshot stands for them.
+pub(super) const KEPT: Duration = Duration::from_secs(600);
+
+const EPOCH: &str = "{portcullis:log}:epoch";
+pub(super) const HEAD: &str = "{portcullis:log}:head";
+const ENTRIES: &str = "{portcullis:log}:entries";
+const FLOORS: &str = "{portcullis:log}:floors";
+const FORGET: &str = "{portcullis:log}:forget";
+
+const SWAP: &str = r"
+local held = redis.call('GET', KEYS[1])
+if ARGV[1] == '0' then
+  if held then return 0 end
+elseif held ~= ARGV[2] then
+  return 0
+end
+if ARGV[4] == '0' then
+  redis.call('SET', KEYS[1], ARGV[3])
+else
+  redis.call('SET', KEYS[1], ARGV[3], 'PXAT', ARGV[4])
+end
+return 1
+";
+
+/// Bytes are compared one by one: the comparison of strings follows the server's locale.
+const APPEND: &str = r"
+local function higher(a, b)
+  for i = 1, #a do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x > y end
+  end
+  return false
+end
+redis.call('SET', KEYS[1], ARGV[1], 'NX')
+local time = redis.call('TIME')
+local at = time[1] .. string.format('%03d', math.floor(tonumber(time[2]) / 1000))
+local head = tonumber(redis.call('GET', KEYS[2]) or '0')
+for i = 2, #ARGV, 2 do
+  local floor, forget = ARGV[i], ARGV[i + 1]
+  head = redis.call('INCR', KEYS[2])
+  redis.call('XADD', KEYS[3], string.format('%d-0', head), 'f', floor, 'at', at)
+  local key, lowest, last = string.sub(floor, 1, 16), string.sub(floor, 17, 24), string.sub(floor, 25, 28)
+  local held = redis.call('HGET', KEYS[4], key)
+  if held then
+    local held_lowest, held_last = string.sub(held, 17, 24), string.sub(held, 25, 28)
+    if higher(held_lowest, lowest) then lowest = held_lowest end
+    if higher(held_last, last) then last = held_last end
+  end
+  redis.call('HSET', KEYS[4], key, key .. lowest .. last)
+  redis.call('ZADD', KEYS[5], 'GT', forget, key)
+end
+return head
+";
+
+const READ: &str = r"
+local time = redis.call('TIME')
+redis.call('SET', KEYS[1], ARGV[1], 'NX')
+local at = time[1] .. string.format('%03d', math.floor(tonumber(time[2]) / 1000))
+local found = {}
+for _, entry in ipairs(redis.call('XRANGE', KEYS[3], ARGV[2] .. '-0', '+', 'COUNT', ARGV[3])) do
+  found[#found + 1] = { entry[1], entry[2][2] }
+end
+return { at, redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2]) or '0', found }
+";
+
+const SNAPSHOT: &str = r"
+local time = redis.call('TIME')
+redis.call('SET', KEYS[1], ARGV[1], 'NX')
+local at = time[1] .. string.format('%03d', math.floor(tonumber(time[2]) / 1000))
+return { at, redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2]) or '0', redis.call('HVALS', KEYS[4]) }
+";
+
+const TRIM: &str = r"
+local keys = redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', ARGV[1], 'LIMIT', 0, ARGV[3])
+for _, key in ipairs(keys) do
+  redis.call('HDEL', KEYS[4], key)
+  redis.call('ZREM', KEYS[5], key)
+end
+local dropped = 0
+for _, entry in ipairs(redis.call('XRANGE', KEYS[3], '-', '+', 'COUNT', ARGV[3])) do
+  if tonumber(entry[2][4]) > tonumber(ARGV[2]) then break end
+  dropped = dropped + redis.call('XDEL', KEYS[3], entry[1])
+end
+return math.max(#keys, dropped)
+";
+
+const INDEX: &str = r"
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+local time = redis.call('TIME')
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', time[1] .. '000')
+local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if last[2] then redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', tonumber(last[2]) + 60000)) end
+return 1
+";
+
+/// The scripts, each with its digest.
+pub(super) struct Scripts {
+    pub(super) swap: Script,
+    pub(super) append: Script,
+    pub(super) read: Script,
+    pub(super) snapshot: Script,
+    pub(super) trim: Script,
+    pub(super) index: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            swap: Script::new(SWAP),
+            append: Script::new(APPEND),
+            read: Script::new(READ),
+            snapshot: Script::new(SNAPSHOT),
+            trim: Script::new(TRIM),
+            index: Script::new(INDEX),
+        }
+    }
+}
+
+/// A call with every key of the log.
+pub(super) fn on_log(script: &Script) -> ScriptInvocation<'_> {
+    let mut call = script.prepare_invoke();
+    for key in [EPOCH, HEAD, ENTRIES, FLOORS, FORGET] {
+        call.key(key);
+    }
+    call
+}
+
+/// An epoch for a log that has none: the time, and random bits under it, so that later logs have higher ones.
+pub(super) fn new_epoch() -> u64 {
+    let random = shell::random().map_or(0, |[a, b, c, ..]| u32::from_be_bytes([0, a & 0x0f, b, c]));
+    (shell::now().as_millis() << 20) | u64::from(random)
+}
+
+pub(super) fn floor(raw: &[u8]) -> Result<Floor, StoreError> {
+    let raw = raw.try_into().map_err(|_| StoreError::Corrupt("a floor of another length"))?;
+    Ok(Floor::decode(raw))
+}
+
+/// The entries after `after`, if they follow each other without a gap.
+pub(super) fn entries(
+    after: Cursor,
+    head: Cursor,
+    max: usize,
+    raw: Vec<(String, Vec<u8>)>,
+) -> Result<Entries, StoreError> {
+    if after > head || (raw.is_empty() && after < head && max > 0) {
+        return Ok(Entries::SnapshotNeeded);
+    }
+    let mut floors = Vec::with_capacity(raw.len());
+    for (position, (id, raw)) in (after.0.saturating_add(1)..).zip(raw) {
+        if id != format!("{position}-0") {
+            return Ok(Entries::SnapshotNeeded);
+        }
+        floors.push(floor(&raw)?);
+    }
+    Ok(Entries::Contiguous(floors))
+}
