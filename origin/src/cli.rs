@@ -66,6 +66,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {
+    // Tests stop the process at a named point through the variable FAILPOINTS.
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
     telemetry::start_logging(&config.telemetry)?;
     let secrets = Secrets::load(&config.secrets)?;
     runtime()?.block_on(async { Server::start(config, secrets).await?.run().await })
