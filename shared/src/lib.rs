@@ -22,6 +22,7 @@ pub mod feed;
 pub mod id;
 pub mod keys;
 pub mod path;
+pub mod policy;
 pub mod refresh;
 pub mod replica;
 pub mod revocation;

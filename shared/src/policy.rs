@@ -1,0 +1,257 @@
+//! Route policy: which routes there are, who may use them, and how fresh the gate must be to say so.
+//!
+//! Invariant: a [`Policy`] exists only checked: ids are unique, upstreams are known, and no route is hidden by an earlier
+//! one. The first route that matches wins.
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::{String, ToString as _},
+    vec::Vec,
+};
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{Role, TenantId},
+    path::CanonicalPath,
+};
+
+/// The most routes of a policy.
+pub const ROUTES_MAX: usize = 256;
+
+/// What a route's freshness bound may be, in milliseconds.
+pub const STALENESS_MS: core::ops::RangeInclusive<u64> = 100..=300_000;
+
+/// What a gate does when its replica is older than the route allows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStale {
+    /// 503 with `Retry-After`.
+    #[default]
+    Deny,
+    /// It goes on with what it knows.
+    Allow,
+    /// It asks the origin.
+    Ask,
+}
+
+/// Which paths a route is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PathPattern {
+    /// Exactly this one.
+    Exact(String),
+    /// This one with a trailing slash, and everything under it; kept with its trailing slash.
+    Under(String),
+}
+
+/// What a session must have for a route.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requirements {
+    /// At least one of these; no demand if empty.
+    pub roles_any: Vec<Role>,
+    /// All of these scope tokens.
+    pub scope_all: Vec<String>,
+    /// One of these authentication context classes (RFC 9470); no demand if empty.
+    pub acr_any: Vec<String>,
+    /// Authenticated at most this many seconds ago (RFC 9470).
+    pub max_age_s: Option<u64>,
+    /// Of this tenant.
+    pub tenant: Option<TenantId>,
+}
+
+/// Who may use a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// Everyone.
+    Anonymous,
+    /// A live session that meets the requirements.
+    Session(Requirements),
+}
+
+/// One route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Its name in metrics and logs.
+    pub id: String,
+    /// The host it is for; any if none.
+    pub host: Option<String>,
+    /// The paths it is for.
+    pub path: PathPattern,
+    /// The methods it is for; any if none.
+    pub methods: Option<BTreeSet<String>>,
+    /// Who may use it.
+    pub access: Access,
+    /// How old the replica may be, in milliseconds.
+    pub staleness_ms_max: u64,
+    /// What becomes of a request when it is older.
+    pub on_stale: OnStale,
+    /// The name of the upstream.
+    pub upstream: String,
+}
+
+/// Why routes are no policy. `route` counts from 0.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// No route, or more than [`ROUTES_MAX`].
+    #[error("a policy must have 1 to {ROUTES_MAX} routes")]
+    Count,
+    /// Two routes share an id.
+    #[error("routes[{route}].id: {id:?} is the id of an earlier route; ids must be unique")]
+    DuplicateId {
+        /// The later one.
+        route: usize,
+        /// The id.
+        id: String,
+    },
+    /// The upstream is not among those of the policy.
+    #[error("routes[{route}].upstream: {upstream:?} is not one of [upstreams]")]
+    UnknownUpstream {
+        /// Which route.
+        route: usize,
+        /// What it named.
+        upstream: String,
+    },
+    /// The bound is out of range.
+    #[error("routes[{route}].staleness_ms_max: {found} is not from 100 to 300000")]
+    Staleness {
+        /// Which route.
+        route: usize,
+        /// What was found.
+        found: u64,
+    },
+    /// An earlier route takes every request of this one.
+    #[error("routes[{route}].path: no request can reach this route, since {by:?} takes them all; put it first")]
+    Shadowed {
+        /// The later one.
+        route: usize,
+        /// The id of the earlier one.
+        by: String,
+    },
+}
+
+/// Checked routes with their upstreams.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Policy {
+    routes: Vec<Route>,
+    upstreams: BTreeMap<String, String>,
+}
+
+/// What a request's place comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Routed<'a> {
+    /// The first route that matches.
+    Route(&'a Route),
+    /// No route has this host and path.
+    NotFound,
+    /// Routes have this host and path, with these methods only.
+    MethodNotAllowed(BTreeSet<&'a str>),
+}
+
+impl Policy {
+    /// Checks routes; `upstreams` are addresses by name.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong, by its route.
+    pub fn new(routes: Vec<Route>, upstreams: BTreeMap<String, String>) -> Result<Self, PolicyError> {
+        if routes.is_empty() || routes.len() > ROUTES_MAX {
+            return Err(PolicyError::Count);
+        }
+        for (index, route) in routes.iter().enumerate() {
+            let earlier = || routes.iter().take(index);
+            if earlier().any(|other| other.id == route.id) {
+                return Err(PolicyError::DuplicateId { route: index, id: route.id.clone() });
+            }
+            if !upstreams.contains_key(&route.upstream) {
+                return Err(PolicyError::UnknownUpstream { route: index, upstream: route.upstream.clone() });
+            }
+            if !STALENESS_MS.contains(&route.staleness_ms_max) {
+                return Err(PolicyError::Staleness { route: index, found: route.staleness_ms_max });
+            }
+            if let Some(other) = earlier().find(|other| other.covers(route)) {
+                return Err(PolicyError::Shadowed { route: index, by: other.id.clone() });
+            }
+        }
+        Ok(Self { routes, upstreams })
+    }
+
+    /// The routes, in order.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// The address of an upstream.
+    pub fn upstream(&self, name: &str) -> Option<&str> {
+        self.upstreams.get(name).map(String::as_str)
+    }
+
+    /// Finds the route of a request.
+    pub fn route(&self, method: &str, host: Option<&str>, path: &CanonicalPath<'_>) -> Routed<'_> {
+        let mut allowed = BTreeSet::new();
+        for route in self.routes.iter().filter(|route| route.is_at(host, path.as_str())) {
+            match &route.methods {
+                Some(methods) if !methods.contains(method) => allowed.extend(methods.iter().map(String::as_str)),
+                _ => return Routed::Route(route),
+            }
+        }
+        if allowed.is_empty() { Routed::NotFound } else { Routed::MethodNotAllowed(allowed) }
+    }
+}
+
+impl Route {
+    /// How old the replica may be.
+    pub fn staleness_max(&self) -> Duration {
+        Duration::from_millis(self.staleness_ms_max)
+    }
+
+    fn is_at(&self, host: Option<&str>, path: &str) -> bool {
+        let here = match (&self.host, host) {
+            (None, _) => true,
+            (Some(wanted), Some(host)) => wanted.eq_ignore_ascii_case(host),
+            (Some(_), None) => false,
+        };
+        here && self.path.matches(path)
+    }
+
+    /// Whether every request that `other` matches is matched by this route.
+    fn covers(&self, other: &Self) -> bool {
+        let host = self.host.is_none() || self.host == other.host;
+        let methods = match (&self.methods, &other.methods) {
+            (None, _) => true,
+            (Some(own), Some(other)) => other.is_subset(own),
+            (Some(_), None) => false,
+        };
+        host && methods && self.path.covers(&other.path)
+    }
+}
+
+impl PathPattern {
+    /// Reads `/exact` or `/prefix/*`; none if it is not a canonical path of either form.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (path, under) = match text.strip_suffix('*') {
+            Some(prefix) => (prefix, true),
+            None => (text, false),
+        };
+        let canonical = CanonicalPath::new(path).is_ok() && !path.contains('*') && (!under || path.ends_with('/'));
+        canonical.then(|| if under { Self::Under(path.to_string()) } else { Self::Exact(path.to_string()) })
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => path == exact,
+            Self::Under(prefix) => path.starts_with(prefix.as_str()),
+        }
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (_, Self::Exact(path)) => self.matches(path),
+            (Self::Under(prefix), Self::Under(other)) => other.starts_with(prefix.as_str()),
+            (Self::Exact(_), Self::Under(_)) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

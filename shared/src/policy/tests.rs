@@ -1,0 +1,109 @@
+use std::{format, vec};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn route(id: &str, path: &str) -> Route {
+    Route {
+        id: id.into(),
+        host: None,
+        path: PathPattern::parse(path).unwrap(),
+        methods: None,
+        access: Access::Session(Requirements::default()),
+        staleness_ms_max: 5_000,
+        on_stale: OnStale::Deny,
+        upstream: "app".into(),
+    }
+}
+
+fn for_methods(id: &str, path: &str, methods: &[&str]) -> Route {
+    Route { methods: Some(methods.iter().map(|method| (*method).into()).collect()), ..route(id, path) }
+}
+
+fn policy(routes: Vec<Route>) -> Result<Policy, PolicyError> {
+    Policy::new(routes, BTreeMap::from([("app".into(), "http://127.0.0.1:8790".into())]))
+}
+
+fn found(policy: &Policy, method: &str, host: Option<&str>, path: &str) -> Option<String> {
+    match policy.route(method, host, &CanonicalPath::new(path).unwrap()) {
+        Routed::Route(route) => Some(route.id.clone()),
+        Routed::NotFound | Routed::MethodNotAllowed(_) => None,
+    }
+}
+
+#[test]
+fn the_first_match_wins_at_segment_boundaries() {
+    let policy = policy(vec![route("admin", "/app/admin/*"), route("app", "/app/*"), route("home", "/")]).unwrap();
+    let found = |path| found(&policy, "GET", None, path);
+    assert_eq!(found("/app/admin/users").as_deref(), Some("admin"));
+    assert_eq!(found("/app/administrators").as_deref(), Some("app"));
+    assert_eq!(found("/").as_deref(), Some("home"));
+    assert_eq!(found("/app"), None);
+    assert_eq!(found("/other"), None);
+}
+
+#[test]
+fn hosts_are_compared_without_case() {
+    let api = Route { host: Some("api.example".into()), ..route("api", "/*") };
+    let policy = policy(vec![api, route("any", "/x")]).unwrap();
+    assert_eq!(found(&policy, "GET", Some("API.example"), "/x").as_deref(), Some("api"));
+    assert_eq!(found(&policy, "GET", Some("other.example"), "/x").as_deref(), Some("any"));
+    assert_eq!(found(&policy, "GET", None, "/y"), None);
+}
+
+#[test]
+fn a_wrong_method_says_which_are_right() {
+    let policy =
+        policy(vec![for_methods("read", "/x", &["GET", "HEAD"]), for_methods("write", "/x", &["POST"])]).unwrap();
+    let path = CanonicalPath::new("/x").unwrap();
+    assert_eq!(policy.route("PUT", None, &path), Routed::MethodNotAllowed(BTreeSet::from(["GET", "HEAD", "POST"])));
+    assert_eq!(found(&policy, "POST", None, "/x").as_deref(), Some("write"));
+}
+
+#[test]
+fn wrong_policies_are_refused_with_their_place() {
+    let cases = [
+        (vec![], "a policy must have 1 to 256 routes"),
+        (
+            vec![route("a", "/x"), route("a", "/y")],
+            "routes[1].id: \"a\" is the id of an earlier route; ids must be unique",
+        ),
+        (
+            vec![Route { upstream: "nobody".into(), ..route("a", "/x") }],
+            "routes[0].upstream: \"nobody\" is not one of [upstreams]",
+        ),
+        (
+            vec![Route { staleness_ms_max: 99, ..route("a", "/x") }],
+            "routes[0].staleness_ms_max: 99 is not from 100 to 300000",
+        ),
+        (
+            vec![route("a", "/app/*"), for_methods("b", "/app/admin/*", &["GET"])],
+            "routes[1].path: no request can reach this route, since \"a\" takes them all; put it first",
+        ),
+    ];
+    for (routes, text) in cases {
+        assert_eq!(policy(routes).unwrap_err().to_string(), text);
+    }
+    assert!(policy(vec![for_methods("a", "/x", &["GET"]), route("b", "/x")]).is_ok());
+}
+
+#[test]
+fn patterns_are_canonical() {
+    for wrong in ["", "x", "/a*", "/a/*/b", "/a/../b", "/a//b", "*", "/%2e%2e/*"] {
+        assert_eq!(PathPattern::parse(wrong), None, "{wrong}");
+    }
+    assert_eq!(PathPattern::parse("/*"), Some(PathPattern::Under("/".into())));
+}
+
+proptest! {
+    /// A route that is accepted after another can be reached, or the two are not comparable.
+    #[test]
+    fn what_covers_matches_whatever_the_other_matches(a in "(/[ab]){1,3}", b in "(/[ab]){1,3}", rest in "(/[ab]){0,2}") {
+        let (a, b) = (PathPattern::parse(&format!("{a}/*")).unwrap(), PathPattern::parse(&format!("{b}/*")).unwrap());
+        let PathPattern::Under(prefix) = &b else { unreachable!() };
+        let path = format!("{prefix}{}", rest.trim_start_matches('/'));
+        prop_assert!(b.matches(&path));
+        prop_assert!(!a.covers(&b) || a.matches(&path));
+    }
+}
