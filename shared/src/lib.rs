@@ -18,6 +18,7 @@ extern crate std;
 pub mod codec;
 pub mod cookie;
 pub mod csrf;
+pub mod decision;
 pub mod feed;
 pub mod id;
 pub mod keys;

@@ -324,4 +324,4 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D:
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

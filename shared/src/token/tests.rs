@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{keys::PublicKey, revocation::Floor};
 
-const NOW: u64 = 1_800_000_000;
+pub(crate) const NOW: u64 = 1_800_000_000;
 const EXPECTED: Expected<'_> = Expected { issuer: "https://id.example", audience: "https://app.example" };
 
 struct AwsLc;
@@ -67,6 +67,15 @@ fn verify(text: &str) -> Result<AccessToken, TokenError> {
 
 fn good() -> AccessToken {
     verify(&signed(&header().to_string(), &claims().to_string())).unwrap()
+}
+
+/// A good token with other claims.
+pub(crate) fn token_with(members: &[(&str, Value)]) -> AccessToken {
+    let mut claims = claims();
+    for (name, value) in members {
+        with(&mut claims, name, value.clone());
+    }
+    verify(&signed(&header().to_string(), &claims.to_string())).unwrap()
 }
 
 fn with(target: &mut Value, name: &str, value: Value) {

@@ -1,0 +1,151 @@
+//! The decision on a request whose route is known.
+//!
+//! Order: credential → expiry → floors → requirements of the route → freshness. A known revocation denies whatever the
+//! freshness; only an allowance needs freshness.
+//!
+//! Invariant (I1): nothing is allowed under a floor that the replica holds, nor, on a route that denies when stale, by a
+//! replica that is older than the route allows.
+
+use core::time::Duration;
+
+use crate::{
+    policy::{Access, OnStale, Requirements, Route},
+    replica::Freshness,
+    revocation::{Floors, ScopeKind},
+    time::Timestamp,
+    token::{AccessToken, Claims, TokenError},
+};
+
+/// What a request brought to show who it is from.
+#[derive(Debug, Clone, Copy)]
+pub enum Credential<'a> {
+    /// Nothing.
+    None,
+    /// More than one, or none that can be read.
+    Ambiguous,
+    /// An access token that does not verify.
+    Bad(TokenError),
+    /// An access token whose signature, issuer and audience were checked.
+    Token(&'a AccessToken),
+}
+
+/// What the replica knows.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The floors.
+    pub floors: &'a Floors,
+    /// How fresh they are.
+    pub freshness: Freshness,
+    /// How far apart the clocks of store and gate may be.
+    pub skew_max: Duration,
+}
+
+/// Why a request is not allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// 401 with a challenge and no error code (RFC 6750 §3.1).
+    NoCredential,
+    /// 400 `invalid_request`.
+    Ambiguous,
+    /// 401 `invalid_token`; another token may help, so a browser's is renewed in line.
+    InvalidToken(TokenError),
+    /// 401 `invalid_token`: under a floor of this scope.
+    Revoked(ScopeKind),
+    /// 403 `insufficient_scope` (RFC 6750 §3.1).
+    Scope,
+    /// 403: none of the roles.
+    Roles,
+    /// 403: of another tenant.
+    Tenant,
+    /// 401 `insufficient_user_authentication` (RFC 9470 §3).
+    Authentication,
+    /// 503 with `Retry-After`: the replica is older than the route allows.
+    Stale,
+}
+
+impl Denied {
+    /// The name in answers and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoCredential => "no_credential",
+            Self::Ambiguous => "ambiguous_credential",
+            Self::InvalidToken(TokenError::Expired) => "expired",
+            Self::InvalidToken(_) => "invalid_token",
+            Self::Revoked(_) => "revoked",
+            Self::Scope => "scope",
+            Self::Roles => "roles",
+            Self::Tenant => "tenant",
+            Self::Authentication => "authentication",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision<'a> {
+    /// It passes without a session.
+    Anonymous,
+    /// It passes as the subject of these claims.
+    Allow(&'a Claims),
+    /// It does not pass.
+    Deny(Denied),
+    /// Only the origin can tell whether the holder of these claims may pass.
+    Ask(&'a Claims),
+}
+
+/// Decides.
+pub fn decide<'a>(route: &Route, credential: Credential<'a>, view: View<'_>, now: Timestamp) -> Decision<'a> {
+    let Access::Session(requirements) = &route.access else { return Decision::Anonymous };
+    let token = match credential {
+        Credential::None => return Decision::Deny(Denied::NoCredential),
+        Credential::Ambiguous => return Decision::Deny(Denied::Ambiguous),
+        Credential::Bad(error) => return Decision::Deny(Denied::InvalidToken(error)),
+        Credential::Token(token) => token,
+    };
+    if let Err(error) = token.check_time(now, view.skew_max) {
+        return Decision::Deny(Denied::InvalidToken(error));
+    }
+    if let Some(scope) = token.revoked_by(view.floors) {
+        return Decision::Deny(Denied::Revoked(scope));
+    }
+    let claims = token.claims();
+    if let Some(denied) = unmet(requirements, claims, now) {
+        return Decision::Deny(denied);
+    }
+    if view.freshness.is_within(route.staleness_max(), now, view.skew_max) {
+        return Decision::Allow(claims);
+    }
+    match route.on_stale {
+        OnStale::Allow => Decision::Allow(claims),
+        OnStale::Deny => Decision::Deny(Denied::Stale),
+        OnStale::Ask => Decision::Ask(claims),
+    }
+}
+
+/// The first requirement that the claims do not meet.
+fn unmet(requirements: &Requirements, claims: &Claims, now: Timestamp) -> Option<Denied> {
+    let Requirements { roles_any, scope_all, acr_any, max_age_s, tenant } = requirements;
+    if tenant.is_some() && claims.tid != *tenant {
+        return Some(Denied::Tenant);
+    }
+    if !roles_any.is_empty() && !roles_any.iter().any(|role| claims.roles.contains(role)) {
+        return Some(Denied::Roles);
+    }
+    let granted = claims.scope.as_deref().unwrap_or_default();
+    if !scope_all.iter().all(|token| granted.split(' ').any(|granted| granted == token)) {
+        return Some(Denied::Scope);
+    }
+    let acr = claims.acr.as_ref();
+    let recent = max_age_s.is_none_or(|max_age| {
+        let until = claims.auth_time.map(|at| Timestamp::from_secs(at).saturating_add(Duration::from_secs(max_age)));
+        until.is_some_and(|until| !now.has_reached(until))
+    });
+    if (!acr_any.is_empty() && !acr.is_some_and(|acr| acr_any.contains(acr))) || !recent {
+        return Some(Denied::Authentication);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

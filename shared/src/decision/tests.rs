@@ -1,0 +1,168 @@
+use std::{vec, vec::Vec};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    policy::PathPattern,
+    revocation::{Floor, FloorKey, Version},
+    token::tests::{NOW, token_with},
+};
+
+const SKEW: Duration = Duration::from_secs(2);
+
+fn now() -> Timestamp {
+    Timestamp::from_secs(NOW + 10)
+}
+
+fn route(requirements: Requirements) -> Route {
+    Route {
+        id: "r".into(),
+        host: None,
+        path: PathPattern::parse("/*").unwrap(),
+        methods: None,
+        access: Access::Session(requirements),
+        staleness_ms_max: 5_000,
+        on_stale: OnStale::Deny,
+        upstream: "app".into(),
+    }
+}
+
+fn fresh(floors: &Floors) -> View<'_> {
+    View { floors, freshness: Freshness::AsOf(now()), skew_max: SKEW }
+}
+
+fn denied(requirements: Requirements, members: &[(&str, Value)]) -> Option<Denied> {
+    let (token, floors) = (token_with(members), Floors::new());
+    match decide(&route(requirements), Credential::Token(&token), fresh(&floors), now()) {
+        Decision::Deny(denied) => Some(denied),
+        Decision::Allow(claims) => {
+            assert_eq!(claims, token.claims(), "I6");
+            None
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_credential_comes_first() {
+    let floors = Floors::new();
+    let decide = |credential| decide(&route(Requirements::default()), credential, fresh(&floors), now());
+    assert_eq!(decide(Credential::None), Decision::Deny(Denied::NoCredential));
+    assert_eq!(decide(Credential::Ambiguous), Decision::Deny(Denied::Ambiguous));
+    let bad = decide(Credential::Bad(TokenError::Signature));
+    assert_eq!(bad, Decision::Deny(Denied::InvalidToken(TokenError::Signature)));
+    let anonymous = Route { access: Access::Anonymous, ..route(Requirements::default()) };
+    assert_eq!(super::decide(&anonymous, Credential::None, fresh(&floors), now()), Decision::Anonymous);
+}
+
+#[test]
+fn expiry_is_half_open() {
+    let at = NOW + 10;
+    let refused = denied(Requirements::default(), &[("exp", json!(at))]);
+    assert_eq!(refused, Some(Denied::InvalidToken(TokenError::Expired)), "TOK-13: now == exp is expired");
+    assert_eq!(denied(Requirements::default(), &[("exp", json!(at + 1))]), None);
+}
+
+#[test]
+fn requirements_are_met_or_named() {
+    let roles = |name: &str| Requirements { roles_any: vec![name.parse().unwrap()], ..Requirements::default() };
+    assert_eq!(denied(roles("admin"), &[]), None);
+    assert_eq!(denied(roles("owner"), &[]), Some(Denied::Roles));
+
+    let scope = || Requirements { scope_all: vec!["read".into(), "write".into()], ..Requirements::default() };
+    assert_eq!(denied(scope(), &[("scope", json!("write other read"))]), None);
+    assert_eq!(denied(scope(), &[("scope", json!("read writer"))]), Some(Denied::Scope));
+    assert_eq!(denied(scope(), &[]), Some(Denied::Scope));
+
+    let acr = || Requirements { acr_any: vec!["phr".into(), "mfa".into()], ..Requirements::default() };
+    assert_eq!(denied(acr(), &[("acr", json!("mfa"))]), None);
+    assert_eq!(denied(acr(), &[("acr", json!("pwd"))]), Some(Denied::Authentication));
+    assert_eq!(denied(acr(), &[]), Some(Denied::Authentication));
+
+    let age = || Requirements { max_age_s: Some(60), ..Requirements::default() };
+    assert_eq!(denied(age(), &[("auth_time", json!(NOW - 49))]), None);
+    assert_eq!(denied(age(), &[("auth_time", json!(NOW - 50))]), Some(Denied::Authentication));
+    assert_eq!(denied(age(), &[]), Some(Denied::Authentication));
+
+    let tenant = |name: &str| Requirements { tenant: Some(name.parse().unwrap()), ..Requirements::default() };
+    assert_eq!(denied(tenant("acme"), &[]), None);
+    assert_eq!(denied(tenant("other"), &[]), Some(Denied::Tenant));
+}
+
+/// I7: what becomes of a good token when nobody can say whether it still is one.
+#[test]
+fn a_stale_replica_does_what_the_route_says() {
+    let (token, floors) = (token_with(&[]), Floors::new());
+    for freshness in [Freshness::Unsynced, Freshness::AsOf(now().saturating_sub(Duration::from_secs(60)))] {
+        let decide = |on_stale| {
+            let route = Route { on_stale, ..route(Requirements::default()) };
+            decide(&route, Credential::Token(&token), View { freshness, ..fresh(&floors) }, now())
+        };
+        assert_eq!(decide(OnStale::Deny), Decision::Deny(Denied::Stale));
+        assert_eq!(decide(OnStale::Allow), Decision::Allow(token.claims()));
+        assert_eq!(decide(OnStale::Ask), Decision::Ask(token.claims()));
+    }
+}
+
+/// The scopes of a token of [`token_with`] (versions 1, 2 and 3), each with its version.
+fn scopes() -> [(FloorKey, u64); 3] {
+    [
+        (FloorKey::session(&"AAAAAAAAAAAAAAAAAAAAAA".parse().unwrap()), 1),
+        (FloorKey::subject(&"alice".parse().unwrap()), 2),
+        (FloorKey::tenant(&"acme".parse().unwrap()), 3),
+    ]
+}
+
+proptest! {
+    /// Safety and liveness in one: with a fresh view a token passes exactly if no scope's floor is above its version, and
+    /// a dead one passes nowhere, however stale the view and forgiving the route.
+    #[test]
+    fn floors_alone_decide_over_a_good_token(
+        raised in proptest::collection::vec((0_usize..4, 0_u64..6), 0..8),
+        synced in any::<bool>(),
+        forgiving in any::<bool>(),
+    ) {
+        let scopes = scopes();
+        let mut floors = Floors::new();
+        let mut dead = false;
+        for (scope, lowest) in raised {
+            let (key, version) = scopes.get(scope).copied().unwrap_or((FloorKey::signing_key("another"), u64::MAX));
+            floors.join(Floor { key, lowest: Version::new(lowest), forget_at: Timestamp::from_secs(NOW + 900) });
+            dead |= lowest > version;
+        }
+        let token = token_with(&[]);
+        let on_stale = if forgiving { OnStale::Allow } else { OnStale::Deny };
+        let route = Route { on_stale, ..route(Requirements::default()) };
+        let freshness = if synced { Freshness::AsOf(now()) } else { Freshness::Unsynced };
+        let decision = decide(&route, Credential::Token(&token), View { freshness, ..fresh(&floors) }, now());
+        if dead {
+            prop_assert!(matches!(decision, Decision::Deny(Denied::Revoked(_))));
+        } else if synced || forgiving {
+            prop_assert_eq!(decision, Decision::Allow(token.claims()));
+        } else {
+            prop_assert_eq!(decision, Decision::Deny(Denied::Stale));
+        }
+    }
+}
+
+#[test]
+fn every_denial_has_a_name_of_its_own() {
+    let all = [
+        Denied::NoCredential,
+        Denied::Ambiguous,
+        Denied::InvalidToken(TokenError::Expired),
+        Denied::InvalidToken(TokenError::Signature),
+        Denied::Revoked(ScopeKind::Session),
+        Denied::Scope,
+        Denied::Roles,
+        Denied::Tenant,
+        Denied::Authentication,
+        Denied::Stale,
+    ];
+    let mut names: Vec<&str> = all.iter().map(|denied| denied.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), all.len());
+}
