@@ -24,6 +24,8 @@ pub mod id;
 pub mod keys;
 pub mod path;
 pub mod policy;
+#[cfg(feature = "policy-text")]
+pub mod policy_text;
 pub mod refresh;
 pub mod replica;
 pub mod revocation;

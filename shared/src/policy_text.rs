@@ -1,0 +1,229 @@
+//! Route policy as a TOML file, for builds and developer tools.
+//!
+//! ```toml
+//! [upstreams]
+//! app = "http://127.0.0.1:8790"
+//!
+//! [[routes]]
+//! id = "app"
+//! path = "/app/*"
+//! upstream = "app"
+//! ```
+//!
+//! Every error names file, line, field, what was found and what is allowed.
+
+use alloc::{
+    borrow::ToOwned as _,
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::{String, ToString as _},
+    vec::Vec,
+};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::{
+    id::{Role, TenantId},
+    policy::{Access, OnStale, PathPattern, Policy, PolicyError, Requirements, Route},
+};
+
+const STALENESS_MS_DEFAULT: u64 = 5_000;
+
+/// Why a text is no policy: `file:line: field: what is wrong`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {problem}")]
+pub struct PolicyTextError {
+    /// The file as it was named.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong there and what is allowed.
+    pub problem: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    upstreams: BTreeMap<String, String>,
+    #[serde(default)]
+    defaults: Defaults,
+    routes: Vec<Spanned<RouteText>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Defaults {
+    staleness_ms_max: Option<u64>,
+    on_stale: Option<OnStale>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum AccessText {
+    Anonymous,
+    #[default]
+    Session,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RouteText {
+    id: String,
+    host: Option<String>,
+    path: Spanned<String>,
+    methods: Option<Spanned<BTreeSet<String>>>,
+    #[serde(default)]
+    access: AccessText,
+    #[serde(default)]
+    roles_any: Vec<Role>,
+    #[serde(default)]
+    scope_all: Vec<String>,
+    #[serde(default)]
+    acr_any: Vec<String>,
+    max_age_s: Option<u64>,
+    tenant: Option<TenantId>,
+    staleness_ms_max: Option<u64>,
+    on_stale: Option<OnStale>,
+    upstream: String,
+}
+
+/// Reads a policy; `file` is its name in errors.
+///
+/// # Errors
+///
+/// The first thing that is wrong, with its line.
+pub fn parse(file: &str, text: &str) -> Result<Policy, PolicyTextError> {
+    let fail = |at: usize, problem: String| {
+        let line = text.bytes().take(at).filter(|byte| *byte == b'\n').count().saturating_add(1);
+        PolicyTextError { file: file.to_owned(), line, problem }
+    };
+    let read: File = toml::from_str(text)
+        .map_err(|error| fail(error.span().map_or(0, |span| span.start), error.message().to_string()))?;
+    let mut starts = Vec::new();
+    let mut routes = Vec::new();
+    for (index, route) in read.routes.into_iter().enumerate() {
+        starts.push(route.span().start);
+        let route = check(index, route.into_inner(), &read.defaults).map_err(|(at, problem)| fail(at, problem))?;
+        routes.push(route);
+    }
+    Policy::new(routes, read.upstreams).map_err(|error| {
+        let route = match &error {
+            PolicyError::Count => None,
+            PolicyError::DuplicateId { route, .. }
+            | PolicyError::UnknownUpstream { route, .. }
+            | PolicyError::Staleness { route, .. }
+            | PolicyError::Shadowed { route, .. } => Some(*route),
+        };
+        fail(route.and_then(|route| starts.get(route).copied()).unwrap_or(0), error.to_string())
+    })
+}
+
+fn check(index: usize, route: RouteText, defaults: &Defaults) -> Result<Route, (usize, String)> {
+    let path = PathPattern::parse(route.path.get_ref()).ok_or_else(|| {
+        let found = route.path.get_ref();
+        let problem = format!("routes[{index}].path: {found:?} is not a canonical path such as \"/a/b\" or \"/a/*\"");
+        (route.path.span().start, problem)
+    })?;
+    let methods = match route.methods {
+        Some(methods) => Some(check_methods(index, methods)?),
+        None => None,
+    };
+    let requirements = Requirements {
+        roles_any: route.roles_any,
+        scope_all: route.scope_all,
+        acr_any: route.acr_any,
+        max_age_s: route.max_age_s,
+        tenant: route.tenant,
+    };
+    let access = match route.access {
+        AccessText::Session => Access::Session(requirements),
+        AccessText::Anonymous if requirements == Requirements::default() => Access::Anonymous,
+        AccessText::Anonymous => {
+            let problem =
+                format!("routes[{index}].access: an anonymous route has no roles, scope, acr, max_age or tenant");
+            return Err((route.path.span().start, problem));
+        }
+    };
+    Ok(Route {
+        id: route.id,
+        host: route.host,
+        path,
+        methods,
+        access,
+        staleness_ms_max: route.staleness_ms_max.or(defaults.staleness_ms_max).unwrap_or(STALENESS_MS_DEFAULT),
+        on_stale: route.on_stale.or(defaults.on_stale).unwrap_or_default(),
+        upstream: route.upstream,
+    })
+}
+
+fn check_methods(index: usize, methods: Spanned<BTreeSet<String>>) -> Result<BTreeSet<String>, (usize, String)> {
+    let at = methods.span().start;
+    let methods = methods.into_inner();
+    let wrong =
+        methods.iter().find(|method| method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()));
+    match wrong {
+        Some(wrong) => {
+            Err((at, format!("routes[{index}].methods: {wrong:?} is not a method in capital letters such as \"GET\"")))
+        }
+        None if methods.is_empty() => {
+            Err((at, format!("routes[{index}].methods: an empty list allows nothing; leave it out")))
+        }
+        None => Ok(methods),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "[upstreams]\napp = \"http://127.0.0.1:8790\"\n\n[[routes]]\nid = \"a\"\nupstream = \"app\"\n";
+
+    fn refused(text: &str) -> String {
+        parse("policy.toml", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_file_reads_with_its_defaults() {
+        let text = format!("{HEAD}path = \"/a/*\"\nroles_any = [\"admin\"]\n[defaults]\non_stale = \"allow\"\n");
+        let policy = parse("policy.toml", &text).unwrap();
+        let route = &policy.routes()[0];
+        assert_eq!((route.staleness_ms_max, route.on_stale), (5_000, OnStale::Allow));
+        let requirements = Requirements { roles_any: ["admin".parse().unwrap()].into(), ..Requirements::default() };
+        assert_eq!(route.access, Access::Session(requirements));
+        assert_eq!(policy.upstream("app"), Some("http://127.0.0.1:8790"));
+    }
+
+    #[test]
+    fn errors_name_line_field_and_what_is_allowed() {
+        let cases = [
+            (
+                "path = \"/a*\"",
+                "policy.toml:7: routes[0].path: \"/a*\" is not a canonical path such as \"/a/b\" or \"/a/*\"",
+            ),
+            (
+                "path = \"/a\"\nmethods = [\"get\"]",
+                "policy.toml:8: routes[0].methods: \"get\" is not a method in capital letters such as \"GET\"",
+            ),
+            (
+                "path = \"/a\"\nstaleness_ms_max = 5",
+                "policy.toml:4: routes[0].staleness_ms_max: 5 is not from 100 to 300000",
+            ),
+            (
+                "path = \"/a\"\non_stale = \"maybe\"",
+                "policy.toml:8: unknown variant `maybe`, expected one of `deny`, `allow`, `ask`",
+            ),
+            (
+                "path = \"/a\"\naccess = \"anonymous\"\nmax_age_s = 5",
+                "policy.toml:7: routes[0].access: an anonymous route has no roles, scope, acr, max_age or tenant",
+            ),
+        ];
+        for (rest, text) in cases {
+            assert_eq!(refused(&format!("{HEAD}{rest}\n")), text);
+        }
+        assert!(
+            refused(&format!("{HEAD}path = \"/a\"\ncolour = \"red\"\n"))
+                .starts_with("policy.toml:8: unknown field `colour`")
+        );
+    }
+}
