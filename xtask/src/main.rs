@@ -1,11 +1,17 @@
-//! Developer tasks: set-up and tests, so that nothing is done by hand.
+//! Developer tasks: set-up, builds and tests, so that nothing is done by hand.
 
+mod command;
+mod edge_build;
 mod setup;
 
-use std::process::{Command, ExitCode};
+use std::{
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
 
-use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand};
+
+use crate::edge_build::EdgeBuild;
 
 /// Developer tasks of Portcullis.
 #[derive(Parser)]
@@ -21,10 +27,19 @@ enum Task {
     Setup,
     /// Install what is missing, then run every test.
     Test,
+    /// Install what is missing, then build gate and hub as WebAssembly.
+    Edge {
+        /// The route policy to build in, instead of the one of the crate.
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// Where the files go; build/edge by default.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse().task) {
+    match run(Arguments::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error:#}");
@@ -33,28 +48,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(task: &Task) -> anyhow::Result<()> {
+fn run(task: Task) -> anyhow::Result<()> {
+    setup::run()?;
     match task {
-        Task::Setup => setup::run(),
-        Task::Test => {
-            setup::run()?;
-            execute(Command::new("cargo").args([
-                "test",
-                "--workspace",
-                "--exclude",
-                "portcullis-edge",
-                "--all-features",
-            ]))
+        Task::Setup => Ok(()),
+        Task::Test => command::run(Command::new("cargo").current_dir(command::root()).args([
+            "test",
+            "--workspace",
+            "--exclude",
+            "portcullis-edge",
+            "--all-features",
+        ])),
+        Task::Edge { policy, out } => {
+            let out_dir = out.unwrap_or_else(edge_build::default_out_dir);
+            let bytes = edge_build::build(&EdgeBuild { policy, out_dir: out_dir.clone() })?;
+            println!("{}: the module has {bytes} bytes gzipped", out_dir.display());
+            Ok(())
         }
     }
-}
-
-/// Runs a command to its end with our own output.
-fn execute(command: &mut Command) -> anyhow::Result<()> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let status = command.status().with_context(|| format!("cannot start {name}"))?;
-    if !status.success() {
-        bail!("{name} ended with {status}");
-    }
-    Ok(())
 }
