@@ -3,6 +3,7 @@
 mod command;
 mod edge_build;
 mod setup;
+mod up;
 
 use std::{
     path::PathBuf,
@@ -36,6 +37,12 @@ enum Task {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Install what is missing, then start origin, gate and a demonstration page, until Ctrl-C.
+    Up {
+        /// Where sessions are kept.
+        #[arg(long, value_enum, default_value_t = up::Store::Embedded)]
+        store: up::Store,
+    },
 }
 
 fn main() -> ExitCode {
@@ -49,21 +56,24 @@ fn main() -> ExitCode {
 }
 
 fn run(task: Task) -> anyhow::Result<()> {
-    setup::run()?;
     match task {
-        Task::Setup => Ok(()),
-        Task::Test => command::run(Command::new("cargo").current_dir(command::root()).args([
-            "test",
-            "--workspace",
-            "--exclude",
-            "portcullis-edge",
-            "--all-features",
-        ])),
-        Task::Edge { policy, out } => {
-            let out_dir = out.unwrap_or_else(edge_build::default_out_dir);
-            let bytes = edge_build::build(&EdgeBuild { policy, out_dir: out_dir.clone() })?;
-            println!("{}: the module has {bytes} bytes gzipped", out_dir.display());
-            Ok(())
-        }
+        Task::Setup => setup::run(),
+        Task::Test => test(),
+        Task::Edge { policy, out } => edge(policy, out),
+        Task::Up { store } => up::run(store),
     }
+}
+
+fn test() -> anyhow::Result<()> {
+    setup::run()?;
+    let arguments = ["test", "--workspace", "--exclude", "portcullis-edge", "--all-features"];
+    command::run(Command::new("cargo").args(arguments).current_dir(command::root()))
+}
+
+fn edge(policy: Option<PathBuf>, out: Option<PathBuf>) -> anyhow::Result<()> {
+    setup::run()?;
+    let out_dir = out.unwrap_or_else(edge_build::default_out_dir);
+    let bytes = edge_build::build(&EdgeBuild { policy, out_dir: out_dir.clone() })?;
+    println!("{}: the module has {bytes} bytes gzipped", out_dir.display());
+    Ok(())
 }

@@ -1,0 +1,185 @@
+//! The programs of a run: each in a process group of its own with a log of its own; they end together.
+
+use std::{
+    fs::{self, File},
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use nix::{
+    sys::signal::{SigSet, Signal, killpg},
+    unistd::Pid,
+};
+
+use crate::command::spinner;
+
+/// How long a program may take until it answers.
+const READY_MAX: Duration = Duration::from_secs(60);
+
+/// How long a program may take to end before it is killed.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// How often is looked whether something changed.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Lines of the log of a program that ended by itself.
+const LINES_SHOWN_MAX: usize = 20;
+
+/// Tells when the person wants all of it to end.
+pub(super) struct Stop(Receiver<Signal>);
+
+/// The programs of a run.
+pub(super) struct Children {
+    logs: PathBuf,
+    stop: Stop,
+    running: Vec<Running>,
+}
+
+struct Running {
+    name: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+/// How a wait came to its end.
+enum Waited {
+    Stopped,
+    Passed,
+}
+
+impl Stop {
+    /// Takes the signals out of the hands of this thread and all later ones. Programs that are started get them back.
+    pub(super) fn on_signals() -> anyhow::Result<Self> {
+        let mut signals = SigSet::empty();
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            signals.add(signal);
+        }
+        signals.thread_block().context("cannot take over the signals")?;
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            while let Ok(signal) = signals.wait() {
+                if tell.send(signal).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self(told))
+    }
+
+    fn wait(&self, time: Duration) -> Waited {
+        match self.0.recv_timeout(time) {
+            Err(RecvTimeoutError::Timeout) => Waited::Passed,
+            Ok(_) | Err(RecvTimeoutError::Disconnected) => Waited::Stopped,
+        }
+    }
+}
+
+impl Children {
+    pub(super) fn new(logs: PathBuf, stop: Stop) -> Self {
+        Self { logs, stop, running: Vec::new() }
+    }
+
+    /// Starts a program.
+    pub(super) fn start(&mut self, name: &'static str, command: &mut Command) -> anyhow::Result<()> {
+        let log = self.logs.join(format!("{name}.log"));
+        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        self.running.push(Running { name, child, log });
+        Ok(())
+    }
+
+    /// Waits until a program that was started `is_ready`.
+    ///
+    /// # Errors
+    ///
+    /// It is not in time, a program ends, or the person does not want to wait.
+    pub(super) fn until_ready(&mut self, name: &str, is_ready: impl Fn() -> bool) -> anyhow::Result<()> {
+        let spinner = spinner(&format!("waiting for the {name}"));
+        let started = Instant::now();
+        while !is_ready() {
+            if let Waited::Stopped = self.stop.wait(LOOK_EVERY) {
+                bail!("stopped before the {name} was ready");
+            }
+            self.all_run()?;
+            if started.elapsed() > READY_MAX {
+                let log = self.logs.join(format!("{name}.log"));
+                bail!("the {name} was not ready after {READY_MAX:?}; see {}", log.display());
+            }
+        }
+        spinner.finish_and_clear();
+        Ok(())
+    }
+
+    /// Waits until the person stops all of it.
+    ///
+    /// # Errors
+    ///
+    /// A program ended by itself.
+    pub(super) fn wait(&mut self) -> anyhow::Result<()> {
+        while let Waited::Passed = self.stop.wait(LOOK_EVERY) {
+            self.all_run()?;
+        }
+        Ok(())
+    }
+
+    /// Stops all programs, the last started first.
+    pub(super) fn stop(&mut self) {
+        let stopping = spinner("stopping");
+        while let Some(mut running) = self.running.pop() {
+            running.end();
+        }
+        stopping.finish_and_clear();
+    }
+
+    fn all_run(&mut self) -> anyhow::Result<()> {
+        for running in &mut self.running {
+            if let Some(status) = running.child.try_wait()? {
+                let text = fs::read_to_string(&running.log).unwrap_or_default();
+                let lines: Vec<_> = text.lines().collect();
+                for line in lines.iter().skip(lines.len().saturating_sub(LINES_SHOWN_MAX)) {
+                    eprintln!("  {line}");
+                }
+                bail!(
+                    "the {} ended by itself with {status}; all is stopped; see {}",
+                    running.name,
+                    running.log.display()
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Also when a run ends with an error.
+impl Drop for Children {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Running {
+    /// Asks the whole group to end, and kills what is left of it.
+    fn end(&mut self) {
+        self.signal(Signal::SIGTERM);
+        let asked = Instant::now();
+        while asked.elapsed() < STOP_MAX && matches!(self.child.try_wait(), Ok(None)) {
+            thread::sleep(LOOK_EVERY);
+        }
+        // Helpers of a program may outlive it.
+        self.signal(Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Ok(group) = i32::try_from(self.child.id()) {
+            // An error means that nobody is left in the group.
+            let _ = killpg(Pid::from_raw(group), signal);
+        }
+    }
+}
