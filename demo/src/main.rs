@@ -57,10 +57,12 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let application = listen(arguments.port).await?;
     let front = listen(arguments.front_port).await?;
     println!("http://localhost:{}/", front.local_addr()?.port());
-    tokio::try_join!(
-        async { axum::serve(application, app::router()).with_graceful_shutdown(stopped()).await },
-        async { axum::serve(front, front::router(origin, gate)).with_graceful_shutdown(stopped()).await },
-    )?;
+    // Nothing is kept here, so nothing has to be finished.
+    tokio::select! {
+        ended = axum::serve(application, app::router()) => ended?,
+        ended = axum::serve(front, front::router(origin, gate)) => ended?,
+        () = stopped() => {}
+    }
     Ok(())
 }
 

@@ -60,8 +60,6 @@ struct Run {
 ///
 /// Something cannot be installed, built or started, is not ready in time, or ends by itself.
 pub(crate) fn run(store: Store) -> anyhow::Result<()> {
-    // First, so that every thread after it leaves the signals to this one.
-    let stop = Stop::on_signals()?;
     setup::run()?;
     let packages = ["build", "--package", "portcullis-origin", "--package", "portcullis-demo"];
     command::run(Command::new("cargo").args(packages).current_dir(root()))?;
@@ -69,7 +67,7 @@ pub(crate) fn run(store: Store) -> anyhow::Result<()> {
     println!("the module of the edge has {bytes} bytes gzipped");
 
     let run = Run::prepare(store)?;
-    let mut children = Children::new(run.directory.clone(), stop);
+    let mut children = Children::new(run.directory.clone(), Stop::on_signals()?);
     let ran = run.start(&mut children).and_then(|()| children.wait());
     children.stop();
     ran

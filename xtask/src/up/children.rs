@@ -12,16 +12,17 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use nix::{
-    sys::signal::{SigSet, Signal, killpg},
+    sys::signal::{Signal, killpg},
     unistd::Pid,
 };
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::command::spinner;
 
 /// How long a program may take until it answers.
 const READY_MAX: Duration = Duration::from_secs(60);
 
-/// How long a program may take to end before it is killed.
+/// How long the programs may take to end before they are killed.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// How often is looked whether something changed.
@@ -31,7 +32,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LINES_SHOWN_MAX: usize = 20;
 
 /// Tells when the person wants all of it to end.
-pub(super) struct Stop(Receiver<Signal>);
+pub(super) struct Stop(Receiver<()>);
 
 /// The programs of a run.
 pub(super) struct Children {
@@ -53,20 +54,29 @@ enum Waited {
 }
 
 impl Stop {
-    /// Takes the signals out of the hands of this thread and all later ones. Programs that are started get them back.
+    /// Listens for the signals from now on. Not by a blocked mask: programs that are started would inherit it.
     pub(super) fn on_signals() -> anyhow::Result<Self> {
-        let mut signals = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            signals.add(signal);
-        }
-        signals.thread_block().context("cannot take over the signals")?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listen = |kind| {
+            let _within = runtime.enter();
+            signal(kind).context("cannot listen for signals")
+        };
+        let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        let mut hangup = listen(SignalKind::hangup())?;
         let (tell, told) = mpsc::channel();
         thread::spawn(move || {
-            while let Ok(signal) = signals.wait() {
-                if tell.send(signal).is_err() {
-                    return;
+            runtime.block_on(async {
+                loop {
+                    tokio::select! {
+                        _ = interrupt.recv() => {}
+                        _ = terminate.recv() => {}
+                        _ = hangup.recv() => {}
+                    }
+                    if tell.send(()).is_err() {
+                        return;
+                    }
                 }
-            }
+            });
         });
         Ok(Self(told))
     }
@@ -128,11 +138,18 @@ impl Children {
         Ok(())
     }
 
-    /// Stops all programs, the last started first.
+    /// Stops all programs: asks all of them, then waits for each, the last started first.
     pub(super) fn stop(&mut self) {
+        if self.running.is_empty() {
+            return;
+        }
         let stopping = spinner("stopping");
+        for running in self.running.iter().rev() {
+            running.signal(Signal::SIGTERM);
+        }
+        let asked = Instant::now();
         while let Some(mut running) = self.running.pop() {
-            running.end();
+            running.end(asked);
         }
         stopping.finish_and_clear();
     }
@@ -164,10 +181,8 @@ impl Drop for Children {
 }
 
 impl Running {
-    /// Asks the whole group to end, and kills what is left of it.
-    fn end(&mut self) {
-        self.signal(Signal::SIGTERM);
-        let asked = Instant::now();
+    /// Waits until it ends, and kills what is left of its group.
+    fn end(&mut self, asked: Instant) {
         while asked.elapsed() < STOP_MAX && matches!(self.child.try_wait(), Ok(None)) {
             thread::sleep(LOOK_EVERY);
         }
