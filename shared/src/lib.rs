@@ -21,6 +21,7 @@ pub mod csrf;
 pub mod decision;
 pub mod feed;
 pub mod id;
+pub mod jws;
 pub mod keys;
 pub mod path;
 pub mod policy;

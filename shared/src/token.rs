@@ -14,12 +14,12 @@ use alloc::{
 };
 use core::time::Duration;
 
-use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{ClientId, Role, SessionId, SubjectId, TenantId},
-    keys::{Algorithm, KeySet, VerifySignature},
+    jws::{JwsError, UnverifiedJws},
+    keys::{KeySet, VerifySignature},
     replica::Replica,
     revocation::{FloorKey, Floors, ScopeKind, Version},
     session::Live,
@@ -195,16 +195,6 @@ pub struct AccessToken {
     signing_key: FloorKey,
 }
 
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: String,
-    typ: String,
-    // Present in any form, `null` included: refused.
-    #[serde(default, deserialize_with = "present")]
-    crit: bool,
-}
-
 impl AccessToken {
     /// Reads a token and checks everything about it that does not change with time.
     ///
@@ -220,25 +210,16 @@ impl AccessToken {
         if text.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLarge);
         }
-        let (signed, signature) = text.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-        let header: Header = json(&decode(header)?).ok_or(TokenError::Malformed)?;
-        if !is_access_token_type(&header.typ) {
+        let jws = UnverifiedJws::parse(text)?;
+        let typ = jws.typ().ok_or(TokenError::Malformed)?;
+        let kid = jws.kid().ok_or(TokenError::Malformed)?;
+        if !is_access_token_type(typ) {
             return Err(TokenError::Type);
         }
-        if header.crit {
-            return Err(TokenError::Critical);
-        }
-        let algorithm = Algorithm::from_header(&header.alg).ok_or(TokenError::Algorithm)?;
-        let key = keys.get(&header.kid).ok_or(TokenError::UnknownKey)?;
-        if key.algorithm() != algorithm {
-            return Err(TokenError::Algorithm);
-        }
-        let payload = decode(payload)?;
-        if !verifier.verify(key, signed.as_bytes(), &decode(signature)?) {
-            return Err(TokenError::Signature);
-        }
-        let claims: Claims = json(&payload).ok_or(TokenError::Claims)?;
+        jws.algorithm()?;
+        let key = keys.get(kid).ok_or(TokenError::UnknownKey)?;
+        let payload = jws.verify(key, verifier)?;
+        let claims: Claims = serde_json::from_slice(&payload).map_err(|_| TokenError::Claims)?;
         if claims.iss != expected.issuer {
             return Err(TokenError::Issuer);
         }
@@ -249,7 +230,7 @@ impl AccessToken {
             session: FloorKey::session(&claims.sid),
             subject: FloorKey::subject(&claims.sub),
             tenant: claims.tid.as_ref().map(FloorKey::tenant),
-            signing_key: FloorKey::signing_key(&header.kid),
+            signing_key: FloorKey::signing_key(kid),
             claims,
         })
     }
@@ -311,16 +292,15 @@ fn is_access_token_type(typ: &str) -> bool {
     short.eq_ignore_ascii_case(TYP)
 }
 
-fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
-    Base64UrlUnpadded::decode_vec(part).map_err(|_| TokenError::Malformed)
-}
-
-fn json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
-    serde_json::from_slice(bytes).ok()
-}
-
-fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
+impl From<JwsError> for TokenError {
+    fn from(error: JwsError) -> Self {
+        match error {
+            JwsError::Malformed => Self::Malformed,
+            JwsError::Critical => Self::Critical,
+            JwsError::Algorithm => Self::Algorithm,
+            JwsError::Signature => Self::Signature,
+        }
+    }
 }
 
 #[cfg(test)]

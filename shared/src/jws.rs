@@ -1,0 +1,119 @@
+//! Signed JSON in compact form (RFC 7515 §7.1), read strictly: what access tokens and client assertions share.
+//!
+//! Out of scope: what the payload says, and which `typ` and key a consumer accepts.
+//!
+//! Invariant: a payload is handed out only behind a valid signature. Keys never come from the text; the algorithm is the
+//! key's own.
+
+use alloc::{string::String, vec::Vec};
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+use serde::Deserialize;
+
+use crate::keys::{Algorithm, PublicKey, VerifySignature};
+
+/// Why a text is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JwsError {
+    /// Not three parts of strict base64url (RFC 7515 §5.2), or a header that is not JSON of the expected form.
+    #[error("not a compact JWS")]
+    Malformed,
+    /// A critical extension, none of which is understood (RFC 7515 §4.1.11).
+    #[error("critical header parameters are not supported")]
+    Critical,
+    /// An algorithm that is not allowed, or not the key's.
+    #[error("the algorithm is not the one of the key")]
+    Algorithm,
+    /// The signature is not one of the key.
+    #[error("the signature is wrong")]
+    Signature,
+}
+
+/// A text in compact form whose signature has not been checked yet.
+#[derive(Debug)]
+pub struct UnverifiedJws<'a> {
+    header: Header,
+    signed: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+}
+
+#[derive(Debug, Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    typ: Option<String>,
+    // Present in any form, `null` included: refused.
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
+}
+
+impl<'a> UnverifiedJws<'a> {
+    /// Takes a text apart.
+    ///
+    /// # Errors
+    ///
+    /// [`JwsError::Malformed`].
+    pub fn parse(text: &'a str) -> Result<Self, JwsError> {
+        let (signed, signature) = text.rsplit_once('.').ok_or(JwsError::Malformed)?;
+        let (header, payload) = signed.split_once('.').ok_or(JwsError::Malformed)?;
+        let header = serde_json::from_slice(&decode(header)?).map_err(|_| JwsError::Malformed)?;
+        Ok(Self { header, signed, payload, signature })
+    }
+
+    /// The key id that it names; untrusted.
+    pub fn kid(&self) -> Option<&str> {
+        self.header.kid.as_deref()
+    }
+
+    /// The type that it names; untrusted.
+    pub fn typ(&self) -> Option<&str> {
+        self.header.typ.as_deref()
+    }
+
+    /// The payload before anything was checked: for finding out whose key to ask, never for believing it.
+    ///
+    /// # Errors
+    ///
+    /// [`JwsError::Malformed`].
+    pub fn unverified_payload(&self) -> Result<Vec<u8>, JwsError> {
+        decode(self.payload)
+    }
+
+    /// The algorithm that it names.
+    ///
+    /// # Errors
+    ///
+    /// [`JwsError::Critical`]; [`JwsError::Algorithm`] for one that is not supported, `none` included.
+    pub fn algorithm(&self) -> Result<Algorithm, JwsError> {
+        if self.header.crit {
+            return Err(JwsError::Critical);
+        }
+        Algorithm::from_header(&self.header.alg).ok_or(JwsError::Algorithm)
+    }
+
+    /// The payload, if `key` signed it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub fn verify(&self, key: &PublicKey, verifier: &impl VerifySignature) -> Result<Vec<u8>, JwsError> {
+        if key.algorithm() != self.algorithm()? {
+            return Err(JwsError::Algorithm);
+        }
+        let payload = decode(self.payload)?;
+        if verifier.verify(key, self.signed.as_bytes(), &decode(self.signature)?) {
+            Ok(payload)
+        } else {
+            Err(JwsError::Signature)
+        }
+    }
+}
+
+fn decode(part: &str) -> Result<Vec<u8>, JwsError> {
+    Base64UrlUnpadded::decode_vec(part).map_err(|_| JwsError::Malformed)
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
+}
