@@ -12,6 +12,8 @@ mod redis;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+pub(crate) mod faulty;
 
 use std::{future::Future, ops::Deref, pin::Pin, sync::Arc, time::Duration};
 
@@ -23,6 +25,8 @@ use shared::{
 };
 
 pub use self::error::StoreError;
+#[cfg(test)]
+pub(crate) use self::redis::test_server;
 use crate::config;
 
 /// An answer of the store, some time later.

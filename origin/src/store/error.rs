@@ -22,4 +22,13 @@ impl StoreError {
     pub fn may_have_happened(&self) -> bool {
         matches!(self, Self::OutcomeUnknown(_))
     }
+
+    /// As it stands for a command of several writes: if an earlier one was done, something was written.
+    #[must_use]
+    pub fn after(self, written: bool) -> Self {
+        match self {
+            Self::Unavailable(text) if written => Self::OutcomeUnknown(text),
+            error => error,
+        }
+    }
 }

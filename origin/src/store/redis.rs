@@ -256,4 +256,6 @@ fn index_key(subject: &SubjectId) -> String {
 }
 
 #[cfg(test)]
+pub(crate) mod test_server;
+#[cfg(test)]
 mod tests;
