@@ -4,7 +4,8 @@ use metrics::counter;
 use shared::{
     id::{ClientId, Role, SessionId, SubjectId, TenantId},
     refresh::{ClientContext, Seed},
-    session::{Open, Session},
+    revocation::Version,
+    session::{Open, Session, Surroundings},
     subject::Subject,
     time::Timestamp,
 };
@@ -19,6 +20,9 @@ use crate::{
     store::{Key, Swapped},
     telemetry::metrics::SESSIONS_OPENED,
 };
+
+/// With texts of this length neither a token nor a record comes near its limit.
+const TEXT_BYTES_SMALL: usize = 256;
 
 /// What a login service says of someone whom it authenticated.
 #[derive(Debug, Clone)]
@@ -61,6 +65,7 @@ impl Service {
     pub async fn open(&self, request: OpenSession) -> Result<Opened, ServiceError> {
         check_texts(&request)?;
         let now = shell::now();
+        self.check_sizes(&request, now)?;
         let subject = self.ensure_subject(&request, now).await?;
         let tenant = match &request.tenant {
             Some(tenant) => Some(self.tenant_record(tenant, now).await?),
@@ -69,18 +74,8 @@ impl Service {
         let around = self.around_with(None, &request.subject, subject, request.tenant.as_ref().zip(tenant));
         let around = around.as_surroundings();
         let id = SessionId::from_random(shell::random()?);
-        let open = Open {
-            context: ClientContext::new(&request.client_id, None),
-            subject: request.subject,
-            tenant: request.tenant,
-            client_id: request.client_id,
-            seed: Seed(shell::random()?),
-            auth_time: request.auth_time,
-            acr: request.acr,
-            amr: request.amr,
-            scope: request.scope,
-        };
-        let session = Session::open(open, &around, &self.lifetimes, now)?;
+        let seed = Seed(shell::random()?);
+        let session = Session::open(request.command(seed), &around, &self.lifetimes, now)?;
         // A session that was just opened is alive, unless it was opened for no time at all.
         let live = session.live(around, now).map_err(|_| ServiceError::Invalid("the session would be over at once"))?;
         let tokens = self.tokens(&live, &id, session.generation, None, now)?;
@@ -95,6 +90,28 @@ impl Service {
         counter!(SESSIONS_OPENED).increment(1);
         tracing::info!(event = "session_created", session = %id, client = session.client_id.as_str());
         Ok(Opened { session_id: id, expires_at: session.expires_at, tokens })
+    }
+
+    /// Refuses a session that is too large or over already before its subject is made or changed. What is obviously
+    /// small enough is not made twice.
+    fn check_sizes(&self, request: &OpenSession, now: Timestamp) -> Result<(), ServiceError> {
+        if request.auth_time.is_none() && request.text_bytes() <= TEXT_BYTES_SMALL {
+            return Ok(());
+        }
+        let roles = request.roles.clone().unwrap_or_default();
+        let subject = Subject::new(request.tenant.clone(), roles, Version::NONE)?;
+        let versions = subject.versions;
+        let around = Surroundings {
+            subject: &subject,
+            tenant: request.tenant.is_some().then_some(&versions),
+            session_floor: Version::NONE,
+            subject_floor: Version::NONE,
+            tenant_floor: Version::NONE,
+        };
+        let session = Session::open(request.command(Seed([0; 16])), &around, &self.lifetimes, now)?;
+        let live = session.live(around, now).map_err(|_| ServiceError::Invalid("the session would be over at once"))?;
+        self.tokens(&live, &SessionId::from_random([0; 16]), session.generation, None, now)?;
+        encode(&session).map(drop)
     }
 
     /// The subject's record, made or given other roles if need be.
@@ -133,6 +150,31 @@ impl Service {
         };
         let (_, subject) = self.change(&subject_target(&request.subject), now, rule, |_| None).await?;
         Ok(self.keep_subject(&request.subject, subject.ok_or(ServiceError::NotFound)?))
+    }
+}
+
+impl OpenSession {
+    fn command(&self, seed: Seed) -> Open {
+        Open {
+            context: ClientContext::new(&self.client_id, None),
+            subject: self.subject.clone(),
+            tenant: self.tenant.clone(),
+            client_id: self.client_id.clone(),
+            seed,
+            auth_time: self.auth_time,
+            acr: self.acr.clone(),
+            amr: self.amr.clone(),
+            scope: self.scope.clone(),
+        }
+    }
+
+    /// How much of a token and a record the caller chose.
+    fn text_bytes(&self) -> usize {
+        let names = [self.subject.as_str(), self.client_id.as_str(), self.tenant.as_ref().map_or("", TenantId::as_str)];
+        let texts = [&self.scope, &self.acr].map(|text| text.as_deref().unwrap_or_default());
+        let lists = self.roles.iter().flatten().map(Role::as_str).chain(self.amr.iter().map(String::as_str));
+        // Two quotes and a comma around each.
+        names.into_iter().chain(texts).chain(lists).map(|text| text.len().saturating_add(3)).sum()
     }
 }
 
