@@ -50,6 +50,7 @@ impl Service {
         let presented = PresentedToken::parse(&request.token).ok_or(ServiceError::InvalidGrant)?;
         let id = *presented.session();
         let key = Key::Session(id);
+        let mut reason = EndReason::Revoked;
         for _ in 0..ATTEMPTS {
             let stored = self.store.load(&key).await?.ok_or(ServiceError::InvalidGrant)?;
             let session = Session::decode(&stored).map_err(ServiceError::Record)?;
@@ -60,7 +61,7 @@ impl Service {
             let live = match session.live(around, now) {
                 Ok(live) => live,
                 Err(NotLive::UnderFloor) => {
-                    self.write_end(&id, &session, &stored, now).await?;
+                    self.write_end(&id, &session, &stored, reason, now).await?;
                     return Err(ServiceError::InvalidGrant);
                 }
                 Err(_) => return Err(ServiceError::InvalidGrant),
@@ -84,11 +85,13 @@ impl Service {
                 Err(RefreshError::Reuse { session: ended, class }) => {
                     let floor = self.floor(FloorKey::session(&id), Version::ENDED, now);
                     self.raise(&[floor]).await?;
+                    // Said once it is certain; another writer that comes first changes nothing about it.
+                    reason = EndReason::TokenReuse;
+                    counter!(REFRESHES, "outcome" => "reused").increment(1);
+                    tracing::warn!(event = "refresh_token_reuse", session = %id, class = class_name(class));
                     let kept_until = ended.expires_at.saturating_add(RECORD_MARGIN);
                     if self.store.swap(&key, Some(&stored), &encode(&*ended)?, Some(kept_until)).await? == Swapped::Done
                     {
-                        counter!(REFRESHES, "outcome" => "reused").increment(1);
-                        tracing::warn!(event = "refresh_token_reuse", session = %id, class = class_name(class));
                         return Err(ServiceError::InvalidGrant);
                     }
                     counter!(COMMIT_CONFLICTS).increment(1);
@@ -104,9 +107,10 @@ impl Service {
         id: &SessionId,
         session: &Session,
         stored: &[u8],
+        reason: EndReason,
         now: Timestamp,
     ) -> Result<(), ServiceError> {
-        let Some(ended) = session.ended(EndReason::Revoked, now) else { return Ok(()) };
+        let Some(ended) = session.ended(reason, now) else { return Ok(()) };
         let kept_until = ended.expires_at.saturating_add(RECORD_MARGIN);
         // A conflict is another writer; whatever it wrote stands under the same floor.
         self.store.swap(&Key::Session(*id), Some(stored), &encode(&ended)?, Some(kept_until)).await?;
