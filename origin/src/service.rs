@@ -5,7 +5,11 @@
 //! Invariant: the log leads the record. A caller is answered after both; a crash between them leaves a floor that is too
 //! high, never one that is too low, and every command may be repeated.
 
+#[cfg(test)]
+mod cost;
 mod error;
+#[cfg(test)]
+mod faults;
 pub mod introspect;
 pub mod open;
 pub mod refresh;

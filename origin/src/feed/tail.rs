@@ -68,7 +68,7 @@ pub(super) async fn forget(feed: Arc<Feed>, mut stop: watch::Receiver<bool>) {
 
 impl Feed {
     /// Waits for the log to grow, at most `wait`, and reads it to its head.
-    async fn follow(&self, wait: Duration) -> Result<(), FeedError> {
+    pub(crate) async fn follow(&self, wait: Duration) -> Result<(), FeedError> {
         self.store.wait_for_append(self.cursor(), wait).await?;
         loop {
             let after = self.cursor();

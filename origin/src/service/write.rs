@@ -74,9 +74,10 @@ impl Service {
     ) -> Result<(Changed, Option<R>), ServiceError> {
         let mut timings = Timings::default();
         let mut cursor = self.feed.cursor();
+        let mut appended = false;
         for _ in 0..ATTEMPTS {
             let started = Instant::now();
-            let stored = self.store.load(&target.key).await?;
+            let stored = self.store.load(&target.key).await.map_err(|error| error.after(appended))?;
             timings.load += started.elapsed();
             let record = stored.as_deref().map(R::decode).transpose().map_err(ServiceError::Record)?;
             let floor = self.feed.lowest(&target.floor_key);
@@ -85,6 +86,7 @@ impl Service {
             if let Some(lowest) = change.raise {
                 let started = Instant::now();
                 cursor = self.raise(&[self.floor(target.floor_key, lowest, now)]).await?;
+                appended = true;
                 timings.log += started.elapsed();
             }
             fail_point!("between-log-and-record");
@@ -94,7 +96,8 @@ impl Service {
             };
             let started = Instant::now();
             let bytes = encode(&new)?;
-            let swapped = self.store.swap(&target.key, stored.as_deref(), &bytes, expires_at(&new)).await?;
+            let swapped = self.store.swap(&target.key, stored.as_deref(), &bytes, expires_at(&new)).await;
+            let swapped = swapped.map_err(|error| error.after(appended))?;
             timings.record += started.elapsed();
             if swapped == Swapped::Done {
                 let floors = vec![(target.scope, change.raise.unwrap_or(change.stands))];

@@ -1,0 +1,40 @@
+//! What operations cost in round trips to the store, counted on the stores that are used.
+
+use super::faults::{origin, refresh, request};
+use crate::{
+    config::{Store, StoreUrl},
+    store::{AnyStore, test_server::Server},
+};
+
+async fn open(url: String) -> AnyStore {
+    AnyStore::open(&Store { url: StoreUrl::from(url), timeout_ms: 10_000, ..Store::default() }).await.unwrap()
+}
+
+/// A refresh reads the record and writes it; a repeat only reads it. Subject and tenant are cached.
+async fn a_refresh_takes_two_round_trips(store: &AnyStore) {
+    let service = origin(store).await;
+    let opened = service.open(request("alice", "acme")).await.unwrap();
+    let mut token = opened.tokens.refresh_token;
+    for _ in 0..3 {
+        let before = store.round_trips();
+        let next = refresh(&service, &token).await.unwrap().refresh_token;
+        assert_eq!(store.round_trips() - before, 2, "a rotation");
+        let before = store.round_trips();
+        assert_eq!(refresh(&service, &token).await.unwrap().refresh_token, next);
+        assert_eq!(store.round_trips() - before, 1, "a repeat");
+        token = next;
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_takes_two_round_trips_to_the_embedded_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(format!("embedded:{}", directory.path().join("store.db").display())).await;
+    a_refresh_takes_two_round_trips(&store).await;
+}
+
+#[tokio::test]
+async fn a_refresh_takes_two_round_trips_to_redis() {
+    let server = Server::start(&[]);
+    a_refresh_takes_two_round_trips(&open(server.url()).await).await;
+}
