@@ -1,8 +1,8 @@
 //! The HTTP interface: all routes in [`router`], one file per resource.
 //!
 //! Invariant: a refusal is `application/problem+json`, or the OAuth shape under `/oauth2/`, also for 404, 405 and 413.
-//! Invariant: nothing but `/healthz`, `/readyz`, `/metrics`, the JWKS, the feed and `/oauth2/token` answers without the
-//! management key.
+//! Invariant: nothing but `/healthz`, `/readyz`, `/metrics`, the JWKS, the feed, the API's own document and `/oauth2/token`
+//! answers without the management key.
 
 mod admission;
 mod answers;
@@ -11,6 +11,8 @@ mod extract;
 mod feed;
 mod management;
 mod oauth;
+mod openapi;
+mod schema;
 mod sessions;
 mod subjects;
 mod system;
@@ -23,11 +25,13 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     middleware::{from_fn, from_fn_with_state, map_response},
     response::Response,
-    routing::{get, post, put},
+    routing::{get, post},
 };
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
+use self::openapi::Document;
 use crate::{
     config::{Limits, secrets::ManagementKey},
     feed::Feed,
@@ -38,7 +42,12 @@ use crate::{
 
 /// What handlers share.
 #[derive(Clone)]
-pub struct App(Arc<AppParts>);
+pub struct App(Arc<Shared>);
+
+struct Shared {
+    parts: AppParts,
+    document: Document,
+}
 
 /// The parts of an [`App`].
 pub struct AppParts {
@@ -60,39 +69,47 @@ pub struct AppParts {
     pub ready_age_max: Duration,
 }
 
-impl App {
-    /// Shares the parts.
-    pub fn new(parts: AppParts) -> Self {
-        Self(Arc::new(parts))
-    }
-}
-
 impl std::ops::Deref for App {
     type Target = AppParts;
 
     fn deref(&self) -> &AppParts {
-        &self.0
+        &self.0.parts
     }
 }
 
+/// The routes of the management API, each with its place in the OpenAPI document.
+fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(openapi::common())
+        .routes(routes!(sessions::open))
+        .routes(routes!(sessions::show))
+        .routes(routes!(sessions::revoke))
+        .routes(routes!(subjects::show))
+        .routes(routes!(subjects::sessions))
+        .routes(routes!(subjects::revoke))
+        .routes(routes!(subjects::disable))
+        .routes(routes!(subjects::enable))
+        .routes(routes!(subjects::set_roles))
+        .routes(routes!(subjects::revoke_tenant))
+        .routes(routes!(oauth::introspect))
+        .split_for_parts()
+}
+
 /// Every route of the origin.
-pub fn router(app: App, limits: &Limits) -> Router {
-    let management = Router::new()
-        .route("/v1/sessions", post(sessions::open))
-        .route("/v1/sessions/{sid}", get(sessions::show))
-        .route("/v1/sessions/{sid}/revoke", post(sessions::revoke))
-        .route("/v1/subjects/{sub}", get(subjects::show))
-        .route("/v1/subjects/{sub}/sessions", get(subjects::sessions))
-        .route("/v1/subjects/{sub}/revoke", post(subjects::revoke))
-        .route("/v1/subjects/{sub}/disable", post(subjects::disable))
-        .route("/v1/subjects/{sub}/enable", post(subjects::enable))
-        .route("/v1/subjects/{sub}/roles", put(subjects::set_roles))
-        .route("/v1/tenants/{tid}/revoke", post(subjects::revoke_tenant))
-        .route("/oauth2/introspect", post(oauth::introspect))
-        .route_layer(from_fn_with_state(app.clone(), management::require_key));
+///
+/// # Errors
+///
+/// The OpenAPI document does not serialize.
+pub fn router(parts: AppParts, limits: &Limits) -> serde_json::Result<Router> {
+    let (management, openapi) = routes();
+    let app = App(Arc::new(Shared { document: Document::new(&openapi)?, parts }));
+    let management = management.route_layer(from_fn_with_state(app.clone(), management::require_key));
     let public = Router::new()
         .route("/oauth2/token", post(oauth::token))
         .route("/.well-known/jwks.json", get(system::jwks))
+        .route("/openapi.json", get(openapi::document))
+        .route("/docs", get(openapi::page_redirect))
+        .route("/docs/", get(openapi::page))
+        .route("/docs/{file}", get(openapi::page))
         .route("/feed/delta", get(feed::delta))
         .route("/feed/snapshot", get(feed::snapshot));
     // Asked most when the service is in trouble, so they take no place among the requests in flight.
@@ -102,7 +119,7 @@ pub fn router(app: App, limits: &Limits) -> Router {
         .route("/metrics", get(system::metrics));
 
     let body_bytes = usize::try_from(limits.body_bytes).unwrap_or(usize::MAX);
-    management
+    let router = management
         .merge(public)
         .route_layer(from_fn_with_state(app.clone(), admission::admit))
         .merge(probes)
@@ -112,7 +129,8 @@ pub fn router(app: App, limits: &Limits) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn(admission::measure))
         .layer(map_response(harden))
-        .with_state(app)
+        .with_state(app);
+    Ok(router)
 }
 
 async fn refuse(request: Request, status: StatusCode) -> Response {
@@ -128,10 +146,9 @@ async fn harden(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-    );
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     response
 }
 

@@ -19,7 +19,7 @@ use crate::{
         secrets::{MasterKey, Secrets},
     },
     feed::{self, Feed},
-    http::{self, App, AppParts},
+    http::{self, AppParts},
     keys::{self, KeyRing},
     service::Service,
     store::AnyStore,
@@ -55,7 +55,7 @@ impl Server {
         let feed =
             Feed::load(Arc::clone(&store), Arc::clone(&keys), &config).await.context("cannot read the floor log")?;
         let service = Service::new(Arc::clone(&store), Arc::clone(&keys), Arc::clone(&feed), &config, &secrets)?;
-        let app = App::new(AppParts {
+        let parts = AppParts {
             service: Arc::new(service),
             feed: Arc::clone(&feed),
             keys,
@@ -64,15 +64,16 @@ impl Server {
             in_flight: Semaphore::new(usize::try_from(config.limits.requests_concurrent)?),
             request_timeout: config.limits.request_timeout(),
             ready_age_max: config.feed.heartbeat().saturating_mul(READY_HEARTBEATS),
-        });
+        };
 
+        let router = http::router(parts, &config.limits)?;
         let listener = TcpListener::bind(config.server.listen)
             .await
             .with_context(|| format!("cannot listen on {}", config.server.listen))?;
         let address = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
         let tasks = spawn_tasks(feed, &config, metrics, &stopped)?;
-        let serving = tokio::spawn(serve(listener, http::router(app, &config.limits), stopped));
+        let serving = tokio::spawn(serve(listener, router, stopped));
         tracing::info!(event = "sys_startup", %address, store = %config.store.url, hubs = config.hubs.len());
         Ok(Self { address, stop, serving, tasks, drain: config.server.drain() })
     }

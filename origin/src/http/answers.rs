@@ -8,15 +8,19 @@ use shared::{
     subject::{Standing, Subject},
     token::Claims,
 };
+use utoipa::ToSchema;
 
-use super::error::{OAuthError, Problem};
+use super::{
+    error::{OAuthError, Problem},
+    schema,
+};
 use crate::{
     feed::FeedError,
     service::{self, ServiceError, sessions::SessionState},
 };
 
 /// The answer to every command.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Changed {
     floors: Vec<RaisedFloor>,
     /// The log's position at which the floors stand at the latest.
@@ -27,16 +31,20 @@ pub(crate) struct Changed {
     timings_us: TimingsUs,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct RaisedFloor {
     scope: &'static str,
+    #[schema(value_type = u64)]
     version: Version,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct TimingsUs {
+    #[schema(value_type = u64)]
     load: u128,
+    #[schema(value_type = u64)]
     log: u128,
+    #[schema(value_type = u64)]
     record: u128,
 }
 
@@ -57,11 +65,15 @@ impl From<service::Changed> for Changed {
 }
 
 /// A session, without any credential. Times are Unix seconds.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct SessionView {
+    #[schema(value_type = schema::SessionIdText)]
     session_id: SessionId,
+    #[schema(value_type = schema::SubjectName)]
     subject: SubjectId,
+    #[schema(value_type = Option<schema::TenantName>)]
     tenant: Option<TenantId>,
+    #[schema(value_type = schema::ClientName)]
     client_id: ClientId,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,6 +83,7 @@ pub(crate) struct SessionView {
     idle_expires_at: u64,
     expires_at: u64,
     generation: u32,
+    #[schema(value_type = u64)]
     version: Version,
 }
 
@@ -95,11 +108,14 @@ impl From<SessionState> for SessionView {
 }
 
 /// A subject.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct SubjectView {
+    #[schema(value_type = Option<schema::TenantName>)]
     tenant: Option<TenantId>,
     status: &'static str,
+    #[schema(value_type = Vec<schema::RoleName>)]
     roles: Vec<Role>,
+    #[schema(value_type = u64)]
     version: Version,
 }
 

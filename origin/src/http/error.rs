@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Seconds after which a client may try again when the store did not answer.
 pub(crate) const RETRY_AFTER_S: u32 = 1;
@@ -21,12 +22,18 @@ pub(crate) struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-#[derive(Serialize)]
-struct ProblemBody<'a> {
+/// A refusal (RFC 9457 §3.1).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(crate) struct ProblemBody<'a> {
+    /// What kind of problem it is; `about:blank` if the status says it all.
     #[serde(rename = "type")]
+    #[schema(format = "uri")]
     kind: &'static str,
     title: &'static str,
+    /// The HTTP status.
     status: u16,
+    /// What was wrong, and what would be right.
     detail: &'a str,
 }
 
@@ -70,8 +77,10 @@ pub(crate) struct OAuthError {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-#[derive(Serialize)]
-struct OAuthBody {
+/// A refusal of an OAuth endpoint (RFC 6749 §5.2).
+#[derive(Serialize, ToSchema)]
+#[schema(as = OAuthError)]
+pub(crate) struct OAuthBody {
     error: &'static str,
     error_description: &'static str,
 }

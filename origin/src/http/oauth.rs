@@ -7,6 +7,7 @@ use axum::{
 };
 use serde::Serialize;
 use shared::id::ClientId;
+use utoipa::ToSchema;
 
 use super::{
     App,
@@ -26,6 +27,15 @@ pub(super) struct TokenBody {
     refresh_token: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
+}
+
+/// The form of an introspection, for the OpenAPI document.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the form is read field by field, so that a field that was sent twice is noticed")]
+pub(super) struct IntrospectForm {
+    #[schema(min_length = 1)]
+    token: String,
+    token_type_hint: Option<String>,
 }
 
 /// `POST /oauth2/token`: rotates a refresh token.
@@ -49,6 +59,12 @@ pub(super) async fn token(State(app): State<App>, form: Form) -> Result<(HeaderM
 /// 2. whatever is wrong with the token: 200 with exactly `{"active":false}`
 /// 3. the store does not answer: 503 with `Retry-After`
 /// 4. 200 with the claims
+#[utoipa::path(
+    post, path = "/oauth2/introspect", operation_id = "introspect", tag = "tokens",
+    security(("api_key" = ["introspect"])),
+    request_body(content = IntrospectForm, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, description = "Whether it counts, and its claims.", body = Object))
+)]
 pub(super) async fn introspect(
     State(app): State<App>,
     form: Form,

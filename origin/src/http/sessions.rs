@@ -11,35 +11,45 @@ use shared::{
     id::{ClientId, Role, SessionId, SubjectId, TenantId},
     time::Timestamp,
 };
+use utoipa::ToSchema;
 
 use super::{
     App,
     answers::{Changed, SessionView},
     error::{Problem, no_store},
     extract::{Body, Segment},
+    schema,
 };
 use crate::service::open::{OpenSession, Opened};
 
 /// What a login service knows after it authenticated someone.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OpenBody {
+    #[schema(value_type = schema::SubjectName)]
     subject: SubjectId,
+    #[schema(value_type = schema::ClientName)]
     client_id: ClientId,
+    #[schema(value_type = Option<schema::TenantName>)]
     tenant: Option<TenantId>,
     /// Replaces the subject's roles if given.
+    #[schema(value_type = Option<Vec<schema::RoleName>>, max_items = 16)]
     roles: Option<Vec<Role>>,
+    #[schema(value_type = Option<schema::ScopeText>)]
     scope: Option<String>,
+    #[schema(value_type = Option<schema::AuthenticationText>)]
     acr: Option<String>,
     #[serde(default)]
+    #[schema(value_type = Vec<schema::AuthenticationText>)]
     amr: Vec<String>,
     /// Unix seconds; now, if left out.
     auth_time: Option<u64>,
 }
 
 /// A session and its first tokens.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct OpenedBody {
+    #[schema(value_type = schema::SessionIdText)]
     session_id: SessionId,
     access_token: String,
     token_type: &'static str,
@@ -55,7 +65,7 @@ pub(super) struct OpenedBody {
 }
 
 /// Why a session is ended.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RevokeBody {
     reason: Option<String>,
@@ -68,6 +78,12 @@ pub(super) struct RevokeBody {
 /// 3. the record would be too large, or a role or time is not allowed: 422
 /// 4. the store failed, and the session may or may not exist: 503 with `Retry-After`
 /// 5. 201 with the session and its tokens, never cached
+#[utoipa::path(
+    post, path = "/v1/sessions", operation_id = "open_session", tag = "sessions",
+    security(("api_key" = ["sessions:write"])),
+    request_body = OpenBody,
+    responses((status = 201, description = "The session and its tokens.", body = OpenedBody))
+)]
 pub(super) async fn open(
     State(app): State<App>,
     Body(body): Body<OpenBody>,
@@ -81,6 +97,12 @@ pub(super) async fn open(
 /// `GET /v1/sessions/{sid}`: what is known of a session, without any credential.
 ///
 /// 200; 404 if there is no such session, or it ended long ago; 503 if the store does not answer.
+#[utoipa::path(
+    get, path = "/v1/sessions/{sid}", operation_id = "show_session", tag = "sessions",
+    security(("api_key" = ["sessions:read"])),
+    params(("sid" = schema::SessionIdText, Path)),
+    responses((status = 200, description = "The session.", body = SessionView))
+)]
 pub(super) async fn show(
     State(app): State<App>,
     Segment(sid): Segment<SessionId>,
@@ -91,6 +113,13 @@ pub(super) async fn show(
 /// `POST /v1/sessions/{sid}/revoke`: ends a session; may be repeated.
 ///
 /// 200 with the floors that were raised, once log and record are written; 404; 503 if either may be missing.
+#[utoipa::path(
+    post, path = "/v1/sessions/{sid}/revoke", operation_id = "revoke_session", tag = "sessions",
+    security(("api_key" = ["sessions:write"])),
+    params(("sid" = schema::SessionIdText, Path)),
+    request_body = RevokeBody,
+    responses((status = 200, description = "It is ended.", body = Changed))
+)]
 pub(super) async fn revoke(
     State(app): State<App>,
     Segment(sid): Segment<SessionId>,

@@ -3,29 +3,32 @@
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use shared::id::{Role, SubjectId, TenantId};
+use utoipa::ToSchema;
 
 use super::{
     App,
     answers::{Changed, SessionView, SubjectView},
     error::Problem,
     extract::{Body, Segment},
+    schema,
 };
 use crate::service::subjects::Command;
 
 /// The new roles of a subject, all of them.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RolesBody {
+    #[schema(value_type = Vec<schema::RoleName>, max_items = 16)]
     roles: Vec<Role>,
 }
 
 /// A body that has to be empty or `{}`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
 /// The sessions of a subject.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct SessionList {
     sessions: Vec<SessionView>,
 }
@@ -33,6 +36,12 @@ pub(super) struct SessionList {
 /// `GET /v1/subjects/{sub}`: status, roles and version.
 ///
 /// 200; 404 if the subject never had a session; 503 if the store does not answer.
+#[utoipa::path(
+    get, path = "/v1/subjects/{sub}", operation_id = "show_subject", tag = "subjects",
+    security(("api_key" = ["subjects:read"])),
+    params(("sub" = schema::SubjectName, Path)),
+    responses((status = 200, description = "The subject.", body = SubjectView))
+)]
 pub(super) async fn show(
     State(app): State<App>,
     Segment(subject): Segment<SubjectId>,
@@ -43,6 +52,12 @@ pub(super) async fn show(
 /// `GET /v1/subjects/{sub}/sessions`: the sessions of a subject that are still open.
 ///
 /// 200, an empty list if there are none; 503 if the store does not answer.
+#[utoipa::path(
+    get, path = "/v1/subjects/{sub}/sessions", operation_id = "list_sessions_of_subject", tag = "subjects",
+    security(("api_key" = ["sessions:read"])),
+    params(("sub" = schema::SubjectName, Path)),
+    responses((status = 200, description = "Its open sessions.", body = SessionList))
+)]
 pub(super) async fn sessions(
     State(app): State<App>,
     Segment(subject): Segment<SubjectId>,
@@ -54,6 +69,13 @@ pub(super) async fn sessions(
 /// `POST /v1/subjects/{sub}/revoke`: ends every session of a subject with one floor; may be repeated.
 ///
 /// 200 with the floors that were raised, once log and record are written; 503 if either may be missing.
+#[utoipa::path(
+    post, path = "/v1/subjects/{sub}/revoke", operation_id = "revoke_subject", tag = "subjects",
+    security(("api_key" = ["subjects:write"])),
+    params(("sub" = schema::SubjectName, Path)),
+    request_body = Nothing,
+    responses((status = 200, description = "Its sessions are ended.", body = Changed))
+)]
 pub(super) async fn revoke(
     app: State<App>,
     subject: Segment<SubjectId>,
@@ -63,6 +85,13 @@ pub(super) async fn revoke(
 }
 
 /// `POST /v1/subjects/{sub}/disable`: as revoke, and no session opens until enabled again.
+#[utoipa::path(
+    post, path = "/v1/subjects/{sub}/disable", operation_id = "disable_subject", tag = "subjects",
+    security(("api_key" = ["subjects:write"])),
+    params(("sub" = schema::SubjectName, Path)),
+    request_body = Nothing,
+    responses((status = 200, description = "It is disabled.", body = Changed))
+)]
 pub(super) async fn disable(
     app: State<App>,
     subject: Segment<SubjectId>,
@@ -72,6 +101,13 @@ pub(super) async fn disable(
 }
 
 /// `POST /v1/subjects/{sub}/enable`: sessions may be opened again; ended ones stay ended.
+#[utoipa::path(
+    post, path = "/v1/subjects/{sub}/enable", operation_id = "enable_subject", tag = "subjects",
+    security(("api_key" = ["subjects:write"])),
+    params(("sub" = schema::SubjectName, Path)),
+    request_body = Nothing,
+    responses((status = 200, description = "It is enabled.", body = Changed))
+)]
 pub(super) async fn enable(
     app: State<App>,
     subject: Segment<SubjectId>,
@@ -83,6 +119,13 @@ pub(super) async fn enable(
 /// `PUT /v1/subjects/{sub}/roles`: replaces the roles; tokens with the old ones fall under a floor.
 ///
 /// As revoke; 400 for a malformed role, 422 for too many.
+#[utoipa::path(
+    put, path = "/v1/subjects/{sub}/roles", operation_id = "set_roles", tag = "subjects",
+    security(("api_key" = ["subjects:write"])),
+    params(("sub" = schema::SubjectName, Path)),
+    request_body = RolesBody,
+    responses((status = 200, description = "It has these roles.", body = Changed))
+)]
 pub(super) async fn set_roles(
     app: State<App>,
     subject: Segment<SubjectId>,
@@ -92,6 +135,13 @@ pub(super) async fn set_roles(
 }
 
 /// `POST /v1/tenants/{tid}/revoke`: ends every session of a tenant with one floor; may be repeated.
+#[utoipa::path(
+    post, path = "/v1/tenants/{tid}/revoke", operation_id = "revoke_tenant", tag = "tenants",
+    security(("api_key" = ["tenants:write"])),
+    params(("tid" = schema::TenantName, Path)),
+    request_body = Nothing,
+    responses((status = 200, description = "Its sessions are ended.", body = Changed))
+)]
 pub(super) async fn revoke_tenant(
     State(app): State<App>,
     Segment(tenant): Segment<TenantId>,

@@ -1,0 +1,189 @@
+//! The OpenAPI 3.1 document, made from the handlers, and the page that shows it.
+//!
+//! A handler says in `#[utoipa::path(…)]` what is its own; what every call of the management API has in common (the
+//! headers that it takes, how it is refused) is added here once.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Bytes,
+    extract::{Path, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Redirect, Response},
+};
+use serde_json::{Map, Value, json};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{Http, HttpAuthScheme, SecurityScheme},
+};
+use utoipa_swagger_ui::Config;
+
+use super::{
+    App,
+    error::{OAuthBody, Problem, ProblemBody, is_oauth},
+};
+
+/// The name of the security scheme in the document.
+pub(super) const SCHEME: &str = "api_key";
+
+/// Scripts and styles come from this service alone; the page cannot be framed.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+                           connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Portcullis",
+        description = "Management of sessions, subjects and tenants. A refusal is `application/problem+json` (RFC 9457), \
+                       or the shape of RFC 6749 section 5.2 under `/oauth2`. Every command may be repeated."
+    ),
+    components(schemas(ProblemBody, OAuthBody)),
+    modifiers(&Scheme)
+)]
+struct Common;
+
+struct Scheme;
+
+impl Modify for Scheme {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let mut bearer = Http::new(HttpAuthScheme::Bearer);
+        bearer.description =
+            Some("An API key (`pk_…`) or the management key. The scopes are those of API keys.".into());
+        if let Some(components) = &mut openapi.components {
+            components.add_security_scheme(SCHEME, SecurityScheme::Http(bearer));
+        }
+    }
+}
+
+/// The document.
+pub(crate) struct Document {
+    text: Bytes,
+}
+
+/// The part of the document that is there before any handler.
+pub(super) fn common() -> utoipa::openapi::OpenApi {
+    Common::openapi()
+}
+
+impl Document {
+    /// Completes what the handlers said.
+    ///
+    /// # Errors
+    ///
+    /// It does not serialize.
+    pub(super) fn new(openapi: &utoipa::openapi::OpenApi) -> serde_json::Result<Self> {
+        let mut document = serde_json::to_value(openapi)?;
+        document["components"]["responses"] = refusals();
+        for (path, item) in document["paths"].as_object_mut().into_iter().flatten() {
+            for (method, operation) in item.as_object_mut().into_iter().flatten() {
+                if let Some(operation) = operation.as_object_mut() {
+                    complete(path, method, operation);
+                }
+            }
+        }
+        Ok(Self { text: serde_json::to_vec(&document)?.into() })
+    }
+}
+
+/// Adds headers and refusals that the handler did not name itself.
+fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
+    let writes = method != "get";
+    let has_body = operation.contains_key("requestBody");
+    let is_guarded = operation.contains_key("security");
+    let mut statuses = vec!["400", "429", "500", "503"];
+    if is_guarded {
+        statuses.extend(["401", "403"]);
+    }
+    if path.contains('{') {
+        statuses.push("404");
+    }
+    if has_body {
+        statuses.extend(["413", "415", "422"]);
+    }
+    if is_guarded && writes && !is_oauth(path) {
+        let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
+        if let Some(parameters) = parameters.as_array_mut() {
+            parameters.push(reason_header());
+            if method == "post" {
+                parameters.push(idempotency_header());
+                statuses.extend(["409", "422"]);
+            }
+        }
+    }
+    let refusal = if is_oauth(path) { "#/components/responses/OAuthError" } else { "#/components/responses/Problem" };
+    if let Some(responses) = operation.entry("responses").or_insert_with(|| json!({})).as_object_mut() {
+        for status in statuses {
+            responses.entry(status).or_insert_with(|| json!({ "$ref": refusal }));
+        }
+    }
+}
+
+fn reason_header() -> Value {
+    json!({
+        "name": "Portcullis-Reason", "in": "header", "required": false,
+        "description": "Why this is done, for the audit trail.",
+        "schema": { "type": "string", "maxLength": 256, "pattern": "^[ -~]*$" }
+    })
+}
+
+fn idempotency_header() -> Value {
+    json!({
+        "name": "Idempotency-Key", "in": "header", "required": false,
+        "description": "The same key with the same request gets the same answer again, without a second effect.",
+        "schema": { "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$" }
+    })
+}
+
+fn refusals() -> Value {
+    let content = |media: &str, schema: &str| json!({ media: { "schema": { "$ref": format!("#/components/schemas/{schema}") } } });
+    json!({
+        "Problem": { "description": "Refused (RFC 9457).", "content": content("application/problem+json", "Problem") },
+        "OAuthError": { "description": "Refused (RFC 6749 section 5.2).", "content": content("application/json", "OAuthError") },
+    })
+}
+
+/// `GET /openapi.json`: the document.
+pub(super) async fn document(State(app): State<App>) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
+    (headers, app.0.document.text.clone()).into_response()
+}
+
+/// `GET /docs`: leads to the page, whose parts have relative addresses.
+pub(super) async fn page_redirect() -> Redirect {
+    Redirect::permanent("/docs/")
+}
+
+/// `GET /docs/{file}`: the page and its parts.
+pub(super) async fn page(path: Option<Path<String>>) -> Result<Response, Problem> {
+    let path = path.map_or_else(String::new, |Path(path)| path);
+    // The library takes a path of its own making for granted; ours may hold anything.
+    let file = utoipa_swagger_ui::serve(&path, Arc::new(Config::from("/openapi.json"))).ok().flatten();
+    let file = file.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "the page has no such part"))?;
+    let headers = [(header::CONTENT_TYPE, file.content_type), (header::CACHE_CONTROL, "no-cache".to_owned())];
+    let mut response = (headers, file.bytes.into_owned()).into_response();
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY));
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_of_the_management_api_names_its_scope_and_its_refusals() {
+        let document = Document::new(&super::super::routes().1).unwrap();
+        let json: Value = serde_json::from_slice(&document.text).unwrap();
+        assert!(json["openapi"].as_str().unwrap().starts_with("3.1"));
+        let mut ids = std::collections::BTreeSet::new();
+        for (path, item) in json["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{method} {path}");
+                let scopes = operation["security"][0][SCHEME].as_array().unwrap();
+                assert!(!scopes.is_empty(), "{method} {path} names no scope");
+                let responses = &operation["responses"];
+                assert!(responses["503"].is_object() && responses["429"].is_object(), "{method} {path}");
+            }
+        }
+        assert!(ids.len() >= 10, "{ids:?}");
+    }
+}

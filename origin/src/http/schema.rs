@@ -1,0 +1,67 @@
+//! How the identifiers of `shared` look in the OpenAPI document. A field names one with
+//! `#[schema(value_type = schema::SubjectName)]`; nothing here exists at run time.
+
+use std::borrow::Cow;
+
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        RefOr, Schema,
+        schema::{ObjectBuilder, Type},
+    },
+};
+
+macro_rules! text {
+    ($(#[doc = $about:literal])+ $name:ident, $bytes:expr, $pattern:literal, $example:literal) => {
+        $(#[doc = $about])+
+        pub(crate) struct $name;
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .description(Some(concat!($($about),+).trim_start()))
+                    .min_length(Some(*$bytes.start()))
+                    .max_length(Some(*$bytes.end()))
+                    .pattern(Some($pattern))
+                    .examples([$example])
+                    .into()
+            }
+        }
+
+        impl ToSchema for $name {
+            fn name() -> Cow<'static, str> {
+                Cow::Borrowed(stringify!($name))
+            }
+        }
+    };
+}
+
+text! {
+    /// Names a session: 22 characters of unpadded base64url, for 128 random bits.
+    SessionIdText, (22..=22), "^[A-Za-z0-9_-]{21}[AQgw]$", "wPvVJq3cQ3m0s1r0pX1TNA"
+}
+text! {
+    /// Who a session speaks for: visible ASCII.
+    SubjectName, (1..=128), "^[!-~]+$", "alice"
+}
+text! {
+    /// The organisation that a subject belongs to: visible ASCII.
+    TenantName, (1..=128), "^[!-~]+$", "acme"
+}
+text! {
+    /// The OAuth client: visible ASCII.
+    ClientName, (1..=128), "^[!-~]+$", "web"
+}
+text! {
+    /// A role.
+    RoleName, (1..=32), "^[A-Za-z0-9._:-]+$", "member"
+}
+text! {
+    /// Scope tokens with one space between them (RFC 6749 section 3.3).
+    ScopeText, (1..=512), r##"^[!#-\[\]-~]+( [!#-\[\]-~]+)*$"##, "read write"
+}
+text! {
+    /// An authentication context class or method: visible ASCII without quote and backslash.
+    AuthenticationText, (1..=64), r##"^[!#-\[\]-~]+$"##, "urn:example:mfa"
+}
