@@ -12,7 +12,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::edge_build::EdgeBuild;
+use crate::{edge_build::EdgeBuild, setup::Program};
 
 /// Developer tasks of Portcullis.
 #[derive(Parser)]
@@ -26,7 +26,7 @@ struct Arguments {
 enum Task {
     /// Install what the other tasks need; does nothing that is done already.
     Setup,
-    /// Install what is missing, then run every test.
+    /// Install what is missing, build the edge, then run every test; says which tests cannot run here.
     Test,
     /// Install what is missing, then build gate and hub as WebAssembly.
     Edge {
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> anyhow::Result<()> {
     match task {
-        Task::Setup => setup::run(),
+        Task::Setup => setup::run(&Program::ALL),
         Task::Test => test(),
         Task::Edge { policy, out } => edge(policy, out),
         Task::Up { store } => up::run(store),
@@ -65,13 +65,33 @@ fn run(task: Task) -> anyhow::Result<()> {
 }
 
 fn test() -> anyhow::Result<()> {
-    setup::run()?;
-    let arguments = ["test", "--workspace", "--exclude", "portcullis-edge", "--all-features"];
-    command::run(Command::new("cargo").args(arguments).current_dir(command::root()))
+    let unavailable = setup::unavailable(&Program::ALL);
+    let here: Vec<_> =
+        Program::ALL.into_iter().filter(|program| unavailable.iter().all(|(missing, _)| missing != program)).collect();
+    setup::run(&here)?;
+    build_edge(None, None)?;
+    let mut tests = Command::new("cargo");
+    tests.args(["test", "--workspace", "--exclude", "portcullis-edge", "--all-features", "--"]);
+    for (program, reason) in unavailable {
+        let filter = match program {
+            Program::Redis => "redis",
+            Program::Chromium => "chromium",
+        };
+        eprintln!(
+            "skipping the tests with \"{filter}\" in their name: {} is not installed, and {reason}",
+            program.name()
+        );
+        tests.args(["--skip", filter]);
+    }
+    command::run(tests.current_dir(command::root()))
 }
 
 fn edge(policy: Option<PathBuf>, out: Option<PathBuf>) -> anyhow::Result<()> {
-    setup::run()?;
+    setup::run(&[])?;
+    build_edge(policy, out)
+}
+
+fn build_edge(policy: Option<PathBuf>, out: Option<PathBuf>) -> anyhow::Result<()> {
     let out_dir = out.unwrap_or_else(edge_build::default_out_dir);
     let bytes = edge_build::build(&EdgeBuild { policy, out_dir: out_dir.clone() })?;
     println!("{}: the module has {bytes} bytes gzipped", out_dir.display());

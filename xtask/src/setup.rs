@@ -10,8 +10,14 @@ use crate::command::{is_installed, root, run_quietly};
 
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
-/// Programs that tests start, with the Debian package that holds each.
-const PROGRAMS: [(&str, &str); 2] = [("redis-server", "redis-server"), ("chromium", "chromium")];
+/// A program that is started by tasks or tests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// Keeps sessions.
+    Redis,
+    /// Opens the demonstration page.
+    Chromium,
+}
 
 /// A program of crates.io in a folder of its own, so that other versions do not get in the way.
 pub(crate) struct CargoTool {
@@ -42,17 +48,49 @@ pub(crate) const WORKER_BUILD: CargoTool = CargoTool {
     locked: true,
 };
 
-/// Installs what is missing.
+/// Installs what is missing to build the edge, and to start these programs; says what that was.
 ///
 /// # Errors
 ///
 /// Something cannot be installed.
-pub(crate) fn run() -> anyhow::Result<()> {
-    add_wasm_target()?;
-    install_debian_packages()?;
-    install_npm_packages()?;
-    WASM_BINDGEN.install()?;
-    WORKER_BUILD.install()
+pub(crate) fn run(programs: &[Program]) -> anyhow::Result<()> {
+    let mut installed = Vec::new();
+    installed.extend(add_wasm_target()?.then(|| format!("the Wasm target {WASM_TARGET}")));
+    installed.extend(install_debian_packages(programs)?);
+    installed.extend(install_npm_packages()?.then(|| "the npm packages, in node_modules".to_owned()));
+    for tool in [WASM_BINDGEN, WORKER_BUILD] {
+        let path = tool.path()?;
+        installed.extend(tool.install()?.then(|| format!("{} {}, {}", tool.package, tool.version, path.display())));
+    }
+    for what in installed {
+        eprintln!("installed {what}");
+    }
+    Ok(())
+}
+
+/// Of these programs the ones that are neither here nor can be installed by a task, each with the reason.
+pub(crate) fn unavailable(programs: &[Program]) -> Vec<(Program, &'static str)> {
+    let reason = if !is_installed("apt-get") {
+        "there is no apt-get here"
+    } else if !is_root() && !is_installed("sudo") {
+        "that needs root, and there is no sudo here"
+    } else {
+        return Vec::new();
+    };
+    missing(programs).into_iter().map(|program| (program, reason)).collect()
+}
+
+impl Program {
+    /// All of them.
+    pub(crate) const ALL: [Self; 2] = [Self::Redis, Self::Chromium];
+
+    /// The program, which is also the Debian package that holds it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "redis-server",
+            Self::Chromium => "chromium",
+        }
+    }
 }
 
 impl CargoTool {
@@ -73,50 +111,59 @@ impl CargoTool {
         Ok(cache.join("portcullis").join(format!("{}-{}", self.folder, self.version)))
     }
 
-    fn install(&self) -> anyhow::Result<()> {
+    /// Whether it had to be installed.
+    fn install(&self) -> anyhow::Result<bool> {
         if self.path()?.is_file() {
-            return Ok(());
+            return Ok(false);
         }
         let mut cargo = Command::new("cargo");
         cargo.args(["install", self.package, "--version", &format!("={}", self.version), "--root"]).arg(self.root()?);
         if self.locked {
             cargo.arg("--locked");
         }
-        run_quietly(&format!("installing {} {}, some minutes", self.package, self.version), &mut cargo)
+        run_quietly(&format!("installing {} {}, some minutes", self.package, self.version), &mut cargo)?;
+        Ok(true)
     }
 }
 
-fn add_wasm_target() -> anyhow::Result<()> {
+fn add_wasm_target() -> anyhow::Result<bool> {
     let list = Command::new("rustup").args(["target", "list", "--installed"]).output();
-    let list = list.context("cannot start rustup")?;
+    let list = list.with_context(|| format!("cannot start rustup, which adds the target {WASM_TARGET}"))?;
     if String::from_utf8_lossy(&list.stdout).lines().any(|target| target == WASM_TARGET) {
-        return Ok(());
+        return Ok(false);
     }
-    run_quietly("adding the Wasm target", Command::new("rustup").args(["target", "add", WASM_TARGET]))
+    run_quietly("adding the Wasm target", Command::new("rustup").args(["target", "add", WASM_TARGET]))?;
+    Ok(true)
 }
 
-fn install_debian_packages() -> anyhow::Result<()> {
-    let missing: Vec<_> =
-        PROGRAMS.iter().filter(|(program, _)| !is_installed(program)).map(|(_, package)| *package).collect();
-    if missing.is_empty() {
-        return Ok(());
+fn missing(programs: &[Program]) -> Vec<Program> {
+    programs.iter().copied().filter(|program| !is_installed(program.name())).collect()
+}
+
+/// The packages that had to be installed.
+fn install_debian_packages(programs: &[Program]) -> anyhow::Result<Vec<String>> {
+    if let Some((program, reason)) = unavailable(programs).first() {
+        bail!("{} must be installed by hand: {reason}", program.name());
     }
-    let names = missing.join(", ");
-    if !is_installed("apt-get") {
-        bail!("{names} must be installed by hand: there is no apt-get here");
-    }
-    if !nix::unistd::geteuid().is_root() && !is_installed("sudo") {
-        bail!("{names} must be installed by hand: that needs root, and there is no sudo here");
+    let packages: Vec<_> = missing(programs).into_iter().map(Program::name).collect();
+    if packages.is_empty() {
+        return Ok(Vec::new());
     }
     run_quietly("asking Debian for its packages", elevated("apt-get").args(["update", "--quiet"]))?;
     let mut install = elevated("env");
     install.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet"]);
-    run_quietly(&format!("installing {names}"), install.arg("--no-install-recommends").args(missing))
+    let doing = format!("installing {}", packages.join(", "));
+    run_quietly(&doing, install.arg("--no-install-recommends").args(&packages))?;
+    Ok(packages.into_iter().map(|package| format!("the Debian package {package}")).collect())
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
 }
 
 /// `program` as root: as it is if we are root, else through sudo.
 fn elevated(program: &str) -> Command {
-    if nix::unistd::geteuid().is_root() {
+    if is_root() {
         return Command::new(program);
     }
     let mut command = Command::new("sudo");
@@ -124,15 +171,20 @@ fn elevated(program: &str) -> Command {
     command
 }
 
-fn install_npm_packages() -> anyhow::Result<()> {
+/// Whether they had to be installed.
+fn install_npm_packages() -> anyhow::Result<bool> {
     let wanted = fs::read(root().join("package-lock.json")).context("cannot read package-lock.json")?;
     // A copy of the lock file that the last complete installation followed.
     let stamp = root().join("node_modules/.portcullis-installed");
     if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(());
+        return Ok(false);
+    }
+    if !is_installed("npm") {
+        bail!("there is no npm here; install Node 20 or later");
     }
     let mut npm = Command::new("npm");
     npm.args(["ci", "--no-audit", "--no-fund"]).current_dir(root());
     run_quietly("installing the npm packages", &mut npm)?;
-    fs::write(stamp, wanted).context("cannot write into node_modules")
+    fs::write(stamp, wanted).context("cannot write into node_modules")?;
+    Ok(true)
 }

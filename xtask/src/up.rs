@@ -24,7 +24,7 @@ use self::{
 use crate::{
     command::{self, npm_program, root, search_path},
     edge_build::{self, EdgeBuild},
-    setup,
+    setup::{self, Program},
 };
 
 /// Where the origin keeps sessions.
@@ -60,7 +60,10 @@ struct Run {
 ///
 /// Something cannot be installed, built or started, is not ready in time, or ends by itself.
 pub(crate) fn run(store: Store) -> anyhow::Result<()> {
-    setup::run()?;
+    setup::run(match store {
+        Store::Embedded => &[],
+        Store::Redis => &[Program::Redis],
+    })?;
     let packages = ["build", "--package", "portcullis-origin", "--package", "portcullis-demo"];
     command::run(Command::new("cargo").args(packages).current_dir(root()))?;
     let bytes = edge_build::build(&EdgeBuild { policy: None, out_dir: edge_build::default_out_dir() })?;
