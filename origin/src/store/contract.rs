@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use shared::{
-    feed::Cursor,
+    feed::{Cursor, Epoch},
     id::{SessionId, SubjectId},
     revocation::{Floor, FloorKey, Version},
     time::Timestamp,
@@ -25,6 +25,7 @@ pub(crate) async fn check(store: &AnyStore) {
     log_is_contiguous(store).await;
     waits_for_appends(store).await;
     indexes(store).await;
+    renews(store).await;
     store.ping().await.unwrap();
     assert!(store.round_trips() > 0);
 }
@@ -98,6 +99,20 @@ async fn waits_for_appends(store: &AnyStore) {
     assert!(started.elapsed() < long);
     assert_eq!(store.wait_for_append(head, long).await, Ok(()));
     assert!(started.elapsed() < long);
+}
+
+/// Another epoch is a higher one, asked for twice it is the same, and it keeps positions and floors.
+async fn renews(store: &AnyStore) {
+    let before = store.snapshot().await.unwrap();
+    let renewed = store.renew(before.epoch).await.unwrap();
+    assert!(renewed > before.epoch);
+    assert_eq!(store.renew(before.epoch).await, Ok(renewed));
+    let after = store.snapshot().await.unwrap();
+    assert_eq!((after.epoch, after.head, after.floors.len()), (renewed, before.head, before.floors.len()));
+    let far = Epoch(renewed.0 + (1 << 40));
+    assert!(store.renew(far).await.unwrap() > far);
+    assert!(store.read_log(before.head, 1).await.unwrap().epoch > far);
+    assert_eq!(store.append(&[floor(5, 1)]).await, Ok(Cursor(before.head.0 + 1)));
 }
 
 async fn indexes(store: &AnyStore) {

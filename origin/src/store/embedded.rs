@@ -44,7 +44,6 @@ const SCHEMA: &str = "
 pub(crate) struct EmbeddedStore {
     writer: Writer,
     reader: Reader,
-    epoch: Epoch,
     head: watch::Sender<Cursor>,
     calls: AtomicU64,
     /// Held as long as the store is open.
@@ -61,13 +60,13 @@ impl EmbeddedStore {
         let lock = lock(path)?;
         let connection = connect(path, timeout, OpenFlags::default())?;
         connection.execute_batch(SCHEMA).map_err(unusable)?;
-        let epoch = log::epoch(&connection, shell::now()).map_err(unusable)?;
+        log::prepare(&connection, shell::now()).map_err(unusable)?;
         let head = log::head(&connection).map_err(unusable)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let reader = Reader::start(connect(path, timeout, flags)?, timeout);
         let writer = Writer::start(connection, timeout);
         let (head, _) = watch::channel(head);
-        Ok(Self { writer, reader, epoch, head, calls: AtomicU64::new(0), _lock: lock })
+        Ok(Self { writer, reader, head, calls: AtomicU64::new(0), _lock: lock })
     }
 
     fn count(&self) {
@@ -121,9 +120,8 @@ impl Store for EmbeddedStore {
 
     fn read_log(&self, after: Cursor, max: usize) -> Answer<'_, LogRead> {
         self.count();
-        let epoch = self.epoch;
         Box::pin(self.reader.call(move |connection| {
-            let as_of = shell::now();
+            let (as_of, epoch) = (shell::now(), log::epoch(connection)?);
             let (head, entries) = log::read(connection, after, max)?;
             Ok(LogRead { epoch, as_of, head, entries })
         }))
@@ -131,12 +129,16 @@ impl Store for EmbeddedStore {
 
     fn snapshot(&self) -> Answer<'_, Snapshot> {
         self.count();
-        let epoch = self.epoch;
         Box::pin(self.reader.call(move |connection| {
-            let as_of = shell::now();
+            let (as_of, epoch) = (shell::now(), log::epoch(connection)?);
             let (head, floors) = log::floors(connection, as_of)?;
             Ok(Snapshot { epoch, as_of, head, floors })
         }))
+    }
+
+    fn renew(&self, known: Epoch) -> Answer<'_, Epoch> {
+        self.count();
+        Box::pin(self.writer.call(move |connection| log::renew(connection, known, shell::now())))
     }
 
     fn trim(&self, now: Timestamp) -> Answer<'_, u64> {
@@ -203,7 +205,8 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 
 fn connect(path: &Path, timeout: Duration, flags: OpenFlags) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags).map_err(unusable)?;
-    connection.busy_timeout(timeout).map_err(unusable)?;
+    // Half of the caller's patience, so that it hears of the failure before its own deadline.
+    connection.busy_timeout(timeout / 2).map_err(unusable)?;
     if flags.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
         connection.pragma_update(None, "journal_mode", "WAL").map_err(unusable)?;
         connection.pragma_update(None, "synchronous", "FULL").map_err(unusable)?;

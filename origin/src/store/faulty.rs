@@ -94,6 +94,29 @@ impl FaultyStore {
         self.state().log.retain(|position, _| *position > upto);
     }
 
+    /// What it holds now.
+    pub(crate) fn backup(&self) -> State {
+        self.state().clone()
+    }
+
+    /// Puts back what it held once.
+    pub(crate) fn restore(&self, backup: State) {
+        self.0.head.send_replace(backup.head);
+        *self.state() = backup;
+    }
+
+    /// Loses everything; the log that begins has a higher epoch.
+    pub(crate) fn empty(&self) {
+        let epoch = self.state().epoch.0 + 1;
+        self.restore(State::new(Epoch(epoch)));
+    }
+
+    /// Loses the log and the floors, not the records.
+    pub(crate) fn lose_log(&self, epoch: Epoch) {
+        let mut state = self.state();
+        *state = State { records: std::mem::take(&mut state.records), ..State::new(epoch) };
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,7 +124,11 @@ impl FaultyStore {
     fn read<T: Send + 'static>(&self, work: impl FnOnce(&State) -> T) -> Answer<'_, T> {
         self.0.calls.fetch_add(1, Ordering::Relaxed);
         let done = work(&self.state());
-        Box::pin(async { Ok(done) })
+        Box::pin(async {
+            // As over a network, others go on between a question and its answer.
+            tokio::task::yield_now().await;
+            Ok(done)
+        })
     }
 
     /// A write; `conflict` is what a conflict answers, for those that can have one.
@@ -236,6 +263,13 @@ impl Store for FaultyStore {
         self.read(|state| {
             let floors = state.floors.values().filter(|floor| !as_of.has_reached(floor.forget_at)).copied().collect();
             Snapshot { epoch: state.epoch, as_of, head: state.head, floors }
+        })
+    }
+
+    fn renew(&self, known: Epoch) -> Answer<'_, Epoch> {
+        self.write(None, move |state| {
+            state.epoch = state.epoch.max(Epoch(known.0 + 1));
+            state.epoch
         })
     }
 

@@ -19,7 +19,7 @@ use redis::{
     cluster::ClusterClientBuilder,
 };
 use shared::{
-    feed::Cursor,
+    feed::{Cursor, Epoch},
     id::{SessionId, SubjectId},
     revocation::Floor,
     time::Timestamp,
@@ -97,12 +97,9 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn grown_to(&self, upto: Cursor) {
-        self.head.send_if_modified(|head| {
-            let grown = upto > *head;
-            *head = upto.max(*head);
-            grown
-        });
+    /// The newest word counts, also when it is a lower one: a log that was emptied begins anew.
+    fn head_is(&self, seen: Cursor) {
+        self.head.send_if_modified(|head| std::mem::replace(head, seen) != seen);
     }
 }
 
@@ -139,7 +136,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
                 call.arg(floor.encode().as_slice()).arg(floor.forget_at.as_secs());
             }
             let upto = Cursor(self.write(&call).await?);
-            self.grown_to(upto);
+            self.head_is(upto);
             Ok(upto)
         })
     }
@@ -148,9 +145,14 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         Box::pin(async move {
             let mut call = scripts::on_log(&self.scripts.read);
             call.arg(scripts::new_epoch()).arg(after.0.saturating_add(1)).arg(max);
-            let (as_of, epoch, head, raw): (u64, u64, u64, Vec<(String, Vec<u8>)>) = self.run(&call).await?;
-            self.grown_to(Cursor(head));
-            let (epoch, head) = (shared::feed::Epoch(epoch), Cursor(head));
+            let found: scripts::Found<(String, Vec<u8>)> = self.run(&call).await?;
+            let (as_of, epoch, head, same, raw) = found;
+            self.head_is(Cursor(head));
+            let (mut epoch, head) = (Epoch(epoch), Cursor(head));
+            if !same {
+                // Another server: what it holds counts, and the caller sees by the epoch that something may be missing.
+                epoch = self.renew(epoch).await?;
+            }
             let entries = scripts::entries(after, head, max, raw)?;
             Ok(LogRead { epoch, as_of: Timestamp::from_millis(as_of), head, entries })
         })
@@ -160,11 +162,22 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         Box::pin(async move {
             let mut call = scripts::on_log(&self.scripts.snapshot);
             call.arg(scripts::new_epoch());
-            let (as_of, epoch, head, raw): (u64, u64, u64, Vec<Vec<u8>>) = self.run(&call).await?;
-            let as_of = Timestamp::from_millis(as_of);
+            let (as_of, epoch, head, same, raw): scripts::Found<Vec<u8>> = self.run(&call).await?;
+            let (as_of, mut epoch) = (Timestamp::from_millis(as_of), Epoch(epoch));
+            if !same {
+                epoch = self.renew(epoch).await?;
+            }
             let mut floors = raw.iter().map(|raw| scripts::floor(raw)).collect::<Result<Vec<_>, _>>()?;
             floors.retain(|floor| !as_of.has_reached(floor.forget_at));
-            Ok(Snapshot { epoch: shared::feed::Epoch(epoch), as_of, head: Cursor(head), floors })
+            Ok(Snapshot { epoch, as_of, head: Cursor(head), floors })
+        })
+    }
+
+    fn renew(&self, known: Epoch) -> Answer<'_, Epoch> {
+        Box::pin(async move {
+            let mut call = scripts::on_log(&self.scripts.renew);
+            call.arg(known.0).arg(scripts::new_epoch().max(known.0.saturating_add(1)));
+            Ok(Epoch(self.write(&call).await?))
         })
     }
 
@@ -189,11 +202,11 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
             let mut own = self.head.subscribe();
             loop {
                 let pause = POLL.min(deadline.saturating_duration_since(Instant::now()));
-                if tokio::time::timeout(pause, own.wait_for(|head| *head > after)).await.is_ok() {
+                if tokio::time::timeout(pause, own.wait_for(|head| *head != after)).await.is_ok() {
                     return Ok(());
                 }
                 let head: Option<u64> = self.ask(redis::cmd("GET").arg(scripts::HEAD)).await?;
-                if head.unwrap_or(0) > after.0 || Instant::now() >= deadline {
+                if head.unwrap_or(0) != after.0 || Instant::now() >= deadline {
                     return Ok(());
                 }
             }

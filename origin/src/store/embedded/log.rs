@@ -18,14 +18,31 @@ const KEPT: Duration = Duration::from_secs(600);
 /// Random bits under the time of creation in an epoch.
 const EPOCH_RANDOM_BITS: u32 = 20;
 
-/// The epoch of this log, drawn when it is made: later logs have higher ones.
-pub(super) fn epoch(connection: &Connection, now: Timestamp) -> Result<Epoch> {
+/// Gives a new log its epoch: later logs have higher ones.
+pub(super) fn prepare(connection: &Connection, now: Timestamp) -> Result<()> {
     let sql = "INSERT INTO meta (name, number) VALUES ('epoch', (?1 << ?2) | (random() & ((1 << ?2) - 1)))
                ON CONFLICT (name) DO NOTHING";
     connection.execute(sql, params![millis(now), EPOCH_RANDOM_BITS])?;
     connection.execute("INSERT INTO meta (name, number) VALUES ('head', 0) ON CONFLICT (name) DO NOTHING", [])?;
-    let epoch: i64 = connection.query_row("SELECT number FROM meta WHERE name = 'epoch'", [], |row| row.get(0))?;
+    Ok(())
+}
+
+pub(super) fn epoch(connection: &Connection) -> Result<Epoch> {
+    let sql = "SELECT number FROM meta WHERE name = 'epoch'";
+    let epoch: i64 = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
     Ok(Epoch(epoch.unsigned_abs()))
+}
+
+/// An epoch above `known`, unless the log has one.
+pub(super) fn renew(connection: &Connection, known: Epoch, now: Timestamp) -> Result<Epoch> {
+    let held = epoch(connection)?;
+    if held > known {
+        return Ok(held);
+    }
+    let sql = "UPDATE meta SET number = max(?1 + 1, (?2 << ?3) | (random() & ((1 << ?3) - 1))) WHERE name = 'epoch'";
+    let known = i64::try_from(known.0).unwrap_or(i64::MAX).min(i64::MAX.saturating_sub(1));
+    connection.execute(sql, params![known, millis(now), EPOCH_RANDOM_BITS])?;
+    epoch(connection)
 }
 
 /// The newest position.

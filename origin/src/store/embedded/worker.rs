@@ -19,8 +19,8 @@ const BATCH_MAX: usize = 128;
 
 type SqlResult<T> = rusqlite::Result<T>;
 
-/// Works inside a transaction; what it returns answers the caller, by whether the commit succeeded.
-type Write = Box<dyn FnOnce(&Connection) -> Answer + Send>;
+/// Works inside a transaction, if there is one; what it returns answers the caller, by whether the commit succeeded.
+type Write = Box<dyn FnOnce(Result<&Connection, &rusqlite::Error>) -> Answer + Send>;
 type Answer = Box<dyn FnOnce(Option<&rusqlite::Error>) + Send>;
 type Read = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -45,9 +45,13 @@ impl Writer {
         let (answer, answered) = oneshot::channel();
         let write: Write = Box::new(move |connection| {
             // A savepoint of its own: what fails here takes nothing of the others with it.
-            let done = savepoint(connection, work);
+            let done = match connection {
+                Ok(connection) => {
+                    savepoint(connection, work).map_err(|error| StoreError::Unavailable(error.to_string()))
+                }
+                Err(error) => Err(StoreError::Unavailable(error.to_string())),
+            };
             Box::new(move |commit| {
-                let done = done.map_err(|error| StoreError::Unavailable(error.to_string()));
                 let done = match commit {
                     None => done,
                     Some(error) => done.and(Err(StoreError::OutcomeUnknown(error.to_string()))),
@@ -69,7 +73,7 @@ fn write_batch(connection: &mut Connection, waiting: &Receiver<Write>) -> Option
     let batch = std::iter::once(first).chain(waiting.try_iter().take(BATCH_MAX.saturating_sub(1)));
     match connection.execute_batch("BEGIN IMMEDIATE") {
         Ok(()) => {
-            let answers: Vec<Answer> = batch.map(|write| write(connection)).collect();
+            let answers: Vec<Answer> = batch.map(|write| write(Ok(connection))).collect();
             let committed = connection.execute_batch("COMMIT");
             if committed.is_err() {
                 let _ = connection.execute_batch("ROLLBACK");
@@ -78,10 +82,10 @@ fn write_batch(connection: &mut Connection, waiting: &Receiver<Write>) -> Option
                 answer(committed.as_ref().err());
             }
         }
-        // Without a transaction nothing is tried; the callers see their channel close only after their deadline.
+        // Without a transaction nothing is tried.
         Err(error) => {
             tracing::warn!(event = "store_begin_failed", reason = %error);
-            drop(batch.collect::<Vec<_>>());
+            batch.for_each(|write| write(Err(&error))(None));
         }
     }
     Some(())

@@ -16,6 +16,9 @@ pub(super) const HEAD: &str = "{portcullis:log}:head";
 const ENTRIES: &str = "{portcullis:log}:entries";
 const FLOORS: &str = "{portcullis:log}:floors";
 const FORGET: &str = "{portcullis:log}:forget";
+/// The server that the log was last read on, by its `run_id`: after a restart or a failover it is another one, and what was
+/// acknowledged may be gone.
+const SERVER: &str = "{portcullis:log}:server";
 
 const SWAP: &str = r"
 local held = redis.call('GET', KEYS[1])
@@ -62,6 +65,37 @@ end
 return head
 ";
 
+/// Says whether this is still the server that the log was last read on; without the right to ask, it is.
+const IDENTITY: &str = r"
+local function server()
+  local info = redis.pcall('INFO', 'server')
+  return type(info) == 'string' and string.match(info, 'run_id:(%x+)') or false
+end
+local function is_same_server()
+  local id = server()
+  if not id then return 1 end
+  redis.call('SET', KEYS[6], id, 'NX')
+  return redis.call('GET', KEYS[6]) == id and 1 or 0
+end
+";
+
+const RENEW: &str = r"
+local function above(a, b)
+  if #a ~= #b then return #a > #b end
+  for i = 1, #a do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then return x > y end
+  end
+  return false
+end
+local id = server()
+if id then redis.call('SET', KEYS[6], id) end
+local held = redis.call('GET', KEYS[1])
+if held and above(held, ARGV[1]) then return held end
+redis.call('SET', KEYS[1], ARGV[2])
+return ARGV[2]
+";
+
 const READ: &str = r"
 local time = redis.call('TIME')
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
@@ -70,14 +104,14 @@ local found = {}
 for _, entry in ipairs(redis.call('XRANGE', KEYS[3], ARGV[2] .. '-0', '+', 'COUNT', ARGV[3])) do
   found[#found + 1] = { entry[1], entry[2][2] }
 end
-return { at, redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2]) or '0', found }
+return { at, redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2]) or '0', is_same_server(), found }
 ";
 
 const SNAPSHOT: &str = r"
 local time = redis.call('TIME')
 redis.call('SET', KEYS[1], ARGV[1], 'NX')
 local at = time[1] .. string.format('%03d', math.floor(tonumber(time[2]) / 1000))
-return { at, redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2]) or '0', redis.call('HVALS', KEYS[4]) }
+return { at, redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2]) or '0', is_same_server(), redis.call('HVALS', KEYS[4]) }
 ";
 
 const TRIM: &str = r"
@@ -103,12 +137,16 @@ if last[2] then redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', tonumber(
 return 1
 ";
 
+/// Time in ms, epoch, head, whether it is the same server, and what was asked for.
+pub(super) type Found<T> = (u64, u64, u64, bool, Vec<T>);
+
 /// The scripts, each with its digest.
 pub(super) struct Scripts {
     pub(super) swap: Script,
     pub(super) append: Script,
     pub(super) read: Script,
     pub(super) snapshot: Script,
+    pub(super) renew: Script,
     pub(super) trim: Script,
     pub(super) index: Script,
 }
@@ -118,8 +156,9 @@ impl Scripts {
         Self {
             swap: Script::new(SWAP),
             append: Script::new(APPEND),
-            read: Script::new(READ),
-            snapshot: Script::new(SNAPSHOT),
+            read: Script::new(&[IDENTITY, READ].concat()),
+            snapshot: Script::new(&[IDENTITY, SNAPSHOT].concat()),
+            renew: Script::new(&[IDENTITY, RENEW].concat()),
             trim: Script::new(TRIM),
             index: Script::new(INDEX),
         }
@@ -129,7 +168,7 @@ impl Scripts {
 /// A call with every key of the log.
 pub(super) fn on_log(script: &Script) -> ScriptInvocation<'_> {
     let mut call = script.prepare_invoke();
-    for key in [EPOCH, HEAD, ENTRIES, FLOORS, FORGET] {
+    for key in [EPOCH, HEAD, ENTRIES, FLOORS, FORGET, SERVER] {
         call.key(key);
     }
     call

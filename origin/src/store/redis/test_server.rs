@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -10,7 +11,8 @@ use std::{
 pub(crate) struct Server {
     child: Child,
     port: u16,
-    _directory: tempfile::TempDir,
+    arguments: Vec<String>,
+    directory: tempfile::TempDir,
 }
 
 impl Server {
@@ -22,16 +24,24 @@ impl Server {
             .map(|_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
             .find(|port| *port < 55_000)
             .unwrap();
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--save", "", "--appendonly", "yes", "--dir"])
-            .arg(directory.path())
-            .args(arguments)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self { child, port, _directory: directory };
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        let child = spawn(port, directory.path(), &arguments);
+        let server = Self { child, port, arguments, directory };
         server.wait(|answer| answer.contains("PONG"), &["PING"]);
         server
+    }
+
+    /// Kills it and starts it again on what it had written.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        self.child = spawn(self.port, self.directory.path(), &self.arguments);
+        self.wait(|answer| answer.contains("PONG"), &["PING"]);
+    }
+
+    /// Kills it.
+    pub(crate) fn stop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// Its address.
@@ -61,7 +71,22 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
     }
+}
+
+fn spawn(port: u16, directory: &Path, arguments: &[String]) -> Child {
+    let mut command = Command::new("redis-server");
+    command.args([
+        "--port",
+        &port.to_string(),
+        "--save",
+        "",
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--dir",
+    ]);
+    command.arg(directory).args(arguments).stdout(Stdio::null()).spawn().unwrap()
 }

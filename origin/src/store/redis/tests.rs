@@ -53,3 +53,43 @@ async fn an_emptied_server_has_another_epoch() {
     server.cli(&["FLUSHALL"]);
     assert!(store.read_log(Cursor(1), 1).await.unwrap().epoch > before);
 }
+
+/// A log that begins anew is waited on from its own head: what was appended to the one before does not wake anyone.
+#[tokio::test]
+async fn an_emptied_log_is_waited_on() {
+    let server = Server::start(&[]);
+    let store = open(&server.url(), TIMEOUT, 0).await.unwrap();
+    store.append(&[contract::floor(1, 1), contract::floor(2, 1)]).await.unwrap();
+    server.cli(&["FLUSHALL"]);
+    assert_eq!(store.read_log(Cursor(2), 1).await.unwrap().head, Cursor(0));
+    let started = Instant::now();
+    store.wait_for_append(Cursor(0), Duration::from_millis(200)).await.unwrap();
+    assert!(started.elapsed() >= Duration::from_millis(200));
+}
+
+/// I5: after a restart or a failover something may be missing, so positions of before no longer count. The first to notice
+/// gives the log another epoch, and everyone sees the same one.
+#[tokio::test]
+async fn a_restarted_server_has_another_epoch_and_the_same_floors() {
+    let mut server = Server::start(&[]);
+    let store = open(&server.url(), TIMEOUT, 0).await.unwrap();
+    let other = open(&server.url(), TIMEOUT, 0).await.unwrap();
+    store.append(&[contract::floor(1, 1)]).await.unwrap();
+    let before = store.snapshot().await.unwrap();
+    assert_eq!(store.read_log(Cursor(0), 1).await.unwrap().epoch, before.epoch);
+    server.restart();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let after = loop {
+        match store.read_log(Cursor(0), 1).await {
+            Ok(read) => break read,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+    };
+    assert!(after.epoch > before.epoch);
+    assert_eq!(store.read_log(Cursor(0), 1).await.unwrap().epoch, after.epoch);
+    while other.ping().await.is_err() {
+        assert!(Instant::now() < deadline);
+    }
+    let seen = other.snapshot().await.unwrap();
+    assert_eq!((seen.epoch, seen.head, seen.floors), (after.epoch, before.head, before.floors));
+}
