@@ -1,33 +1,39 @@
 //! The floors of this process: read from the log, held in memory, handed to hubs as signed frames.
 //!
 //! Invariant (I5): a frame's `as_of` is a reading of the store's clock from before the head up to which it is complete.
-//! Invariant (I4): floors only rise; a store that lost some (another epoch) gets them back from memory before anything
-//! is said about it.
+//! Invariant (I4): floors only rise; a store that lost some (another epoch, a log that fell back) gets them back from memory
+//! and from hubs before anything is said about it.
 
 mod frames;
 mod push;
 mod recent;
+mod rejoin;
+mod state;
 mod tail;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use metrics::gauge;
 use shared::{
     feed::{Cursor, Epoch},
-    revocation::{Floor, FloorKey, Floors, Joined, Version},
-    time::Timestamp,
+    revocation::{Floor, FloorKey, Floors, Version},
 };
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::{Mutex, watch},
+    task::JoinSet,
+};
 
-use self::recent::Recent;
+use self::state::State;
 use crate::{
     config::Config,
     keys::KeyRing,
-    store::{AnyStore, Snapshot, StoreError},
+    store::{AnyStore, StoreError},
     telemetry::metrics::{FEED_AS_OF, FEED_CURSOR, FLOORS},
 };
 
@@ -40,6 +46,12 @@ pub struct Position {
     pub cursor: Cursor,
     /// Version of its token keys; 0 for none.
     pub keys: u64,
+}
+
+impl Position {
+    fn has_all_of(self, other: Self) -> bool {
+        self.epoch == other.epoch && self.cursor >= other.cursor && self.keys >= other.keys
+    }
 }
 
 /// Why there are no frames.
@@ -66,14 +78,9 @@ pub struct Feed {
     state: RwLock<State>,
     head: watch::Sender<Cursor>,
     floors_max: usize,
-}
-
-struct State {
-    epoch: Epoch,
-    as_of: Timestamp,
-    floors: Floors,
-    recent: Recent,
-    read_at: Instant,
+    heartbeat: Duration,
+    /// One reader of the log at a time.
+    following: Mutex<()>,
 }
 
 impl Feed {
@@ -85,16 +92,11 @@ impl Feed {
     pub async fn load(store: Arc<AnyStore>, keys: Arc<KeyRing>, config: &Config) -> Result<Arc<Self>, FeedError> {
         let snapshot = store.snapshot().await?;
         let floors_max = usize::try_from(config.limits.floors).unwrap_or(usize::MAX);
-        let state = State {
-            epoch: snapshot.epoch,
-            as_of: snapshot.as_of,
-            floors: Floors::new(),
-            recent: Recent::starting_at(snapshot.head),
-            read_at: Instant::now(),
-        };
+        let state = State::new(&snapshot);
         let (head, _) = watch::channel(snapshot.head);
-        let feed = Self { store, keys, state: RwLock::new(state), head, floors_max };
-        feed.learn(&snapshot.floors)?;
+        let (heartbeat, following) = (config.feed.heartbeat(), Mutex::new(()));
+        let feed = Self { store, keys, state: RwLock::new(state), head, floors_max, heartbeat, following };
+        feed.learn(&[])?;
         feed.report();
         Ok(Arc::new(feed))
     }
@@ -115,12 +117,7 @@ impl Feed {
     ///
     /// [`FeedError::Full`]: not all of them have a place.
     pub fn learn(&self, floors: &[Floor]) -> Result<(), FeedError> {
-        let mut state = self.write();
-        let mut full = false;
-        for floor in floors {
-            full |= state.floors.join(*floor) == Joined::Full;
-        }
-        if full { Err(FeedError::Full) } else { Ok(()) }
+        if self.write().join(floors) { Ok(()) } else { Err(FeedError::Full) }
     }
 
     /// Whether `count` more floors have a place.
@@ -154,30 +151,13 @@ impl Feed {
 
     /// Whether a replica lacks something that this process has.
     pub fn is_ahead_of(&self, position: Position) -> bool {
-        let state = self.read();
-        position.epoch != state.epoch || position.cursor < state.recent.end() || position.keys < self.keys.version()
+        !position.has_all_of(self.position())
     }
 
-    /// Takes in a whole log anew; what it lost is returned, to be appended again.
-    fn restart(&self, snapshot: &Snapshot, now: Timestamp) -> Vec<Floor> {
-        let mut known = Floors::new();
-        for floor in &snapshot.floors {
-            known.join(*floor);
-        }
-        let mut state = self.write();
-        let lost = state
-            .floors
-            .iter()
-            .filter(|floor| !now.has_reached(floor.forget_at) && floor.lowest > known.lowest(&floor.key))
-            .collect();
-        for floor in &snapshot.floors {
-            state.floors.join(*floor);
-        }
-        state.epoch = snapshot.epoch;
-        state.as_of = snapshot.as_of;
-        state.recent = Recent::starting_at(snapshot.head);
-        state.read_at = Instant::now();
-        lost
+    /// Where a replica stands that has everything this process has.
+    fn position(&self) -> Position {
+        let state = self.read();
+        Position { epoch: state.epoch, cursor: state.recent.end(), keys: self.keys.version() }
     }
 
     fn report(&self) {
@@ -208,14 +188,7 @@ pub fn spawn(
     config: &Config,
     stopped: &watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    // A push goes to the address of the configuration and nowhere else.
-    let client = reqwest::Client::builder()
-        .timeout(config.feed.push_timeout())
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .tcp_nodelay(true)
-        .build()
-        .context("cannot make the HTTP client of the feed")?;
+    let client = client(config)?;
     let heartbeat = config.feed.heartbeat();
     tasks.spawn(tail::run(Arc::clone(&feed), heartbeat, stopped.clone()));
     tasks.spawn(tail::forget(Arc::clone(&feed), stopped.clone()));
@@ -223,6 +196,36 @@ pub fn spawn(
         tasks.spawn(push::run(hub.clone(), Arc::clone(&feed), client.clone(), heartbeat, stopped.clone()));
     }
     Ok(())
+}
+
+/// Gives the store the floors that it lost and the hubs still hold, before anybody is told anything.
+///
+/// # Errors
+///
+/// The HTTP client cannot be made, or the store fails. A hub that does not answer is passed over: its floors are asked
+/// for once more before anything is pushed to it.
+pub async fn rejoin(feed: &Feed, config: &Config) -> anyhow::Result<()> {
+    let client = client(config)?;
+    let asked = config.hubs.iter().map(|hub| feed.rejoin_from(hub, &client));
+    for (hub, rejoined) in config.hubs.iter().zip(futures_util::future::join_all(asked).await) {
+        match rejoined {
+            Ok(()) => {}
+            Err(rejoin::RejoinError::Feed(error)) => return Err(error).context("cannot write what the hubs hold"),
+            Err(error) => tracing::warn!(event = "feed_rejoin_failed", hub = hub.name, reason = %error),
+        }
+    }
+    Ok(())
+}
+
+fn client(config: &Config) -> anyhow::Result<reqwest::Client> {
+    // A request goes to the address of the configuration and nowhere else.
+    reqwest::Client::builder()
+        .timeout(config.feed.push_timeout())
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .tcp_nodelay(true)
+        .build()
+        .context("cannot make the HTTP client of the feed")
 }
 
 /// Returns when the process is to stop.

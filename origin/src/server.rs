@@ -1,6 +1,6 @@
 //! Puts the parts together and runs them until told to stop.
 //!
-//! Start: store → keys → floors from the log → listen. Stop: no new connections, requests in flight finish within the
+//! Start: store → keys → floors from the log and from hubs → listen. Stop: no new connections, requests in flight finish within the
 //! drain time, then the tasks of the feed end.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -36,9 +36,12 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Server {
     address: SocketAddr,
     stop: watch::Sender<bool>,
+    stop_feed: watch::Sender<bool>,
+    feed: Arc<Feed>,
     serving: tokio::task::JoinHandle<std::io::Result<()>>,
     tasks: JoinSet<()>,
     drain: Duration,
+    farewell: Duration,
 }
 
 impl Server {
@@ -54,6 +57,8 @@ impl Server {
         let keys = open_keys(&store, &config, &secrets.master_key).await?;
         let feed =
             Feed::load(Arc::clone(&store), Arc::clone(&keys), &config).await.context("cannot read the floor log")?;
+        feed::rejoin(&feed, &config).await?;
+        feed.follow(Duration::ZERO).await.context("cannot read the floor log")?;
         let service = Service::new(Arc::clone(&store), Arc::clone(&keys), Arc::clone(&feed), &config, &secrets)?;
         let parts = AppParts {
             service: Arc::new(service),
@@ -72,10 +77,13 @@ impl Server {
             .with_context(|| format!("cannot listen on {}", config.server.listen))?;
         let address = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
-        let tasks = spawn_tasks(feed, &config, metrics, &stopped)?;
+        let (stop_feed, feed_stopped) = watch::channel(false);
+        let tasks = spawn_tasks(Arc::clone(&feed), &config, metrics, &feed_stopped)?;
         let serving = tokio::spawn(serve(listener, router, stopped));
         tracing::info!(event = "sys_startup", %address, store = %config.store.url, hubs = config.hubs.len());
-        Ok(Self { address, stop, serving, tasks, drain: config.server.drain() })
+        // Reading the log and two pushes to each hub, side by side.
+        let farewell = config.store.timeout().saturating_add(config.feed.push_timeout().saturating_mul(2));
+        Ok(Self { address, stop, stop_feed, feed, serving, tasks, drain: config.server.drain(), farewell })
     }
 
     /// The address that it listens on, with the port that was taken if 0 was asked for.
@@ -83,13 +91,21 @@ impl Server {
         self.address
     }
 
-    /// Stops: no new requests, those in flight have the drain time to finish.
+    /// Stops: no new requests, those in flight have the drain time to finish; then the hubs hear of what they raised.
     pub async fn stop(mut self) {
         tracing::info!(event = "sys_shutdown", drain_ms = self.drain.as_millis());
         self.stop.send_replace(true);
         if tokio::time::timeout(self.drain, &mut self.serving).await.is_err() {
             tracing::warn!(event = "sys_shutdown", reason = "requests were still in flight after the drain time");
             self.serving.abort();
+        }
+        let last = async {
+            let _ = self.feed.follow(Duration::ZERO).await;
+            self.stop_feed.send_replace(true);
+            while self.tasks.join_next().await.is_some() {}
+        };
+        if tokio::time::timeout(self.farewell, last).await.is_err() {
+            tracing::warn!(event = "sys_shutdown", reason = "the store or a hub did not answer to the last");
         }
         self.tasks.shutdown().await;
     }
@@ -153,11 +169,14 @@ fn spawn_tasks(
 ) -> anyhow::Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
     feed::spawn(&mut tasks, feed, config, stopped)?;
+    let mut stopped = stopped.clone();
     tasks.spawn(async move {
         let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
-            ticks.tick().await;
-            metrics.upkeep();
+            tokio::select! {
+                _ = ticks.tick() => metrics.upkeep(),
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
         }
     });
     Ok(tasks)

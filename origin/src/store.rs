@@ -4,6 +4,7 @@
 //!
 //! Invariant: [`Store::swap`] writes only over exactly the bytes that were expected; nothing is written otherwise.
 //! Invariant (I4): the log is append-only with consecutive positions in one epoch; after a loss the epoch is another one.
+//! What a backend cannot notice by itself (a file that was put back) its users do, and ask for another epoch.
 //! Invariant (I6): an error says whether the write may have happened; an acknowledged write is kept.
 
 mod embedded;
@@ -11,7 +12,7 @@ mod error;
 mod redis;
 
 #[cfg(test)]
-mod contract;
+pub(crate) mod contract;
 #[cfg(test)]
 pub(crate) mod faulty;
 
@@ -118,6 +119,10 @@ pub trait Store: Send + Sync {
 
     /// Every live floor.
     fn snapshot(&self) -> Answer<'_, Snapshot>;
+
+    /// Gives the log an epoch above `known`, unless it has one; positions and floors stay. For a log in which positions no
+    /// longer mean what they did. The epoch that the log has now.
+    fn renew(&self, known: Epoch) -> Answer<'_, Epoch>;
 
     /// Forgets floors whose time is over, and entries of the log that a snapshot stands for. Returns what was dropped.
     fn trim(&self, now: Timestamp) -> Answer<'_, u64>;

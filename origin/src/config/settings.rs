@@ -143,7 +143,7 @@ const SETTINGS: &[Setting] = &[
     Setting {
         key: "limits.floors",
         about: "Floors held in memory, 32 bytes each; over it writes that raise a new floor are refused.",
-        rule: Rule::Number { min: 1_000, max: 16_000_000, value: |c| c.limits.floors },
+        rule: Rule::Number { min: 1_000, max: 1_048_576, value: |c| c.limits.floors },
     },
     Setting {
         key: "limits.subjects_cached",

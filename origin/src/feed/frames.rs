@@ -5,7 +5,7 @@ use shared::{
     revocation::Floor,
 };
 
-use super::{Feed, FeedError, Position, State};
+use super::{Feed, FeedError, Position};
 
 impl Feed {
     /// What brings a replica at `position` up to date: the keys if it lacks them, then a delta, or a snapshot.
@@ -90,21 +90,5 @@ impl Feed {
 
     fn sign(&self, header: &Header, body: &[u8]) -> Result<Vec<u8>, FeedError> {
         assemble(header, body, |message| self.keys.feed().sign(message)).map_err(|_| FeedError::Frame)
-    }
-}
-
-impl State {
-    /// The header of a heartbeat.
-    fn header(&self) -> Header {
-        let end = self.recent.end();
-        Header {
-            kind: FrameKind::Delta,
-            part: 0,
-            parts: 1,
-            epoch: self.epoch,
-            after: end,
-            upto: end,
-            as_of: self.as_of,
-        }
     }
 }

@@ -51,6 +51,8 @@ enum PushError {
     Stuck,
     #[error("no frames: {0}")]
     Frames(#[from] super::FeedError),
+    #[error("what the hub holds cannot be read: {0}")]
+    Rejoin(#[from] super::rejoin::RejoinError),
 }
 
 /// Numbers travel as strings, since JSON numbers of more than 53 bits do not survive JavaScript.
@@ -69,7 +71,7 @@ pub(super) async fn run(
     heartbeat: Duration,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut task = Task { hub, feed, client, position: None, gaps: 0 };
+    let mut task = Task { hub, feed, client, position: None, gaps: 0, asked_in: None };
     let mut head = task.feed.watch();
     let mut pauses = pauses();
     loop {
@@ -90,7 +92,7 @@ pub(super) async fn run(
             () = tokio::time::sleep(pause) => {}
             // A hub that fails is not tried faster because there is news.
             Ok(()) = head.changed(), if !failed => {}
-            () = super::until(&mut stop) => return,
+            () = super::until(&mut stop) => return task.push_the_last().await,
         }
     }
 }
@@ -101,13 +103,17 @@ struct Task {
     client: reqwest::Client,
     /// Where the hub stood at its last answer; none before the first.
     position: Option<Position>,
-    /// Gaps in a row.
+    /// Answers in a row after which the hub still lacked what it was sent.
     gaps: u32,
+    /// The epoch in which the hub was asked for what it holds.
+    asked_in: Option<Epoch>,
 }
 
 impl Task {
     /// Sends what the hub lacks, or a heartbeat, and takes note of its answer.
     async fn push(&mut self) -> Result<(), PushError> {
+        self.ask_before_replacing().await?;
+        let sent = self.feed.position();
         let frames = match self.position {
             Some(position) => self.feed.frames_since(position).await?,
             // The answer to a bare heartbeat says where the hub stands.
@@ -118,7 +124,7 @@ impl Task {
         let name = self.hub.name.clone();
         histogram!(PUSH_DURATION, "hub" => name.clone()).record(started.elapsed().as_secs_f64());
         match pushed {
-            Pushed::Acknowledged(position) => {
+            Pushed::Acknowledged(position) if position.has_all_of(sent) => {
                 self.gaps = 0;
                 self.position = Some(position);
                 counter!(PUSHES, "hub" => name.clone(), "outcome" => "acknowledged").increment(1);
@@ -126,13 +132,46 @@ impl Task {
                 gauge!(PUSH_CURSOR, "hub" => name).set(position.cursor.0 as f64);
                 Ok(())
             }
-            Pushed::Gap(position) => {
+            Pushed::Acknowledged(position) | Pushed::Gap(position) => {
                 let known = self.position.replace(position).is_some();
                 counter!(PUSHES, "hub" => name, "outcome" => "gap").increment(1);
                 self.gaps = self.gaps.saturating_add(1);
-                // One gap says where the hub stands, a second one may be a race with another origin.
+                // The first answer says where the hub stands, another one may be a race with another origin.
                 if known && self.gaps > 2 { Err(PushError::Stuck) } else { Ok(()) }
             }
+        }
+    }
+
+    /// A hub that stands in another log, or further in this one than the store, may hold floors that the store lost; a
+    /// snapshot would replace them. Asked once per epoch.
+    async fn ask_before_replacing(&mut self) -> Result<(), PushError> {
+        let (Some(hub), own) = (self.position, self.feed.position()) else { return Ok(()) };
+        let is_explained = hub.epoch == own.epoch && hub.cursor <= own.cursor;
+        if is_explained || hub.epoch == Epoch(0) || self.asked_in == Some(own.epoch) {
+            return Ok(());
+        }
+        // Another origin may only have been faster.
+        self.feed.follow(Duration::ZERO).await?;
+        let own = self.feed.position();
+        if hub.epoch != own.epoch || hub.cursor > own.cursor {
+            match self.feed.rejoin_from(&self.hub, &self.client).await {
+                Err(error) if error.may_pass() => return Err(error.into()),
+                Err(error) => tracing::warn!(event = "feed_rejoin_failed", hub = self.hub.name, reason = %error),
+                Ok(()) => {}
+            }
+            self.feed.follow(Duration::ZERO).await?;
+            self.asked_in = Some(self.feed.position().epoch);
+        }
+        Ok(())
+    }
+
+    /// What was acknowledged shortly before the end reaches the hub if it can be reached.
+    async fn push_the_last(&mut self) {
+        if self.position.is_none() && self.push().await.is_err() {
+            return;
+        }
+        if self.is_behind() {
+            let _ = self.push().await;
         }
     }
 
@@ -191,4 +230,15 @@ fn pauses() -> ExponentialBackoff {
 
 fn unix_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// Pushes `count` times, without a pause, and counts what failed.
+#[cfg(test)]
+pub(super) async fn failures(hub: Hub, feed: Arc<Feed>, client: reqwest::Client, count: usize) -> usize {
+    let mut task = Task { hub, feed, client, position: None, gaps: 0, asked_in: None };
+    let mut failed = 0;
+    for _ in 0..count {
+        failed += usize::from(task.push().await.is_err());
+    }
+    failed
 }

@@ -1,21 +1,13 @@
 //! Follows the log: waits for it to grow, reads what is new, takes it in.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
-use shared::{
-    feed::Cursor,
-    revocation::{Floor, Joined},
-};
+use metrics::counter;
+use shared::{revocation::Floor, time::Timestamp};
 use tokio::sync::watch;
 
 use super::{Feed, FeedError};
-use crate::{
-    shell,
-    store::{Entries, LogRead},
-};
+use crate::{shell, store::Entries, telemetry::metrics::FLOORS_REJOINED};
 
 /// Entries per read; a read stays far under a megabyte.
 const READ_MAX: usize = 8_192;
@@ -55,9 +47,7 @@ pub(super) async fn forget(feed: Arc<Feed>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = ticks.tick() => {
-                let now = shell::now();
-                feed.write().floors.prune(now);
-                if let Err(error) = feed.store.trim(now).await {
+                if let Err(error) = feed.forget(shell::now()).await {
                     tracing::warn!(event = "store_trim_failed", reason = %error);
                 }
             }
@@ -67,59 +57,69 @@ pub(super) async fn forget(feed: Arc<Feed>, mut stop: watch::Receiver<bool>) {
 }
 
 impl Feed {
+    /// Forgets what is over by the clock of this machine and by that of the store: one that runs ahead must not make
+    /// others forget what still counts.
+    pub(super) async fn forget(&self, now: Timestamp) -> Result<(), FeedError> {
+        let now = {
+            let mut state = self.write();
+            let now = now.min(state.as_of);
+            state.floors.prune(now);
+            now
+        };
+        self.store.trim(now).await?;
+        Ok(())
+    }
+
     /// Waits for the log to grow, at most `wait`, and reads it to its head.
     pub(crate) async fn follow(&self, wait: Duration) -> Result<(), FeedError> {
         self.store.wait_for_append(self.cursor(), wait).await?;
+        let _one = self.following.lock().await;
         loop {
+            if self.read().has_room_again() {
+                return self.reload().await;
+            }
             let after = self.cursor();
             let read = self.store.read_log(after, READ_MAX).await?;
             if read.epoch != self.read().epoch || read.entries == Entries::SnapshotNeeded {
                 return self.reload().await;
             }
-            if self.take(after, read)? {
+            let complete = self.write().take(after, &read)?;
+            let upto = self.cursor();
+            if upto > after {
+                self.head.send_replace(upto);
+            }
+            if complete {
                 return Ok(());
             }
         }
     }
 
-    /// Takes in a read; whether it reached the head.
-    fn take(&self, after: Cursor, read: LogRead) -> Result<bool, FeedError> {
-        let Entries::Contiguous(floors) = read.entries else { return Ok(false) };
-        let mut state = self.write();
-        let mut full = false;
-        for floor in &floors {
-            full |= state.floors.join(*floor) == Joined::Full;
+    /// Reads everything anew after a gap or in another epoch. What the store lost is appended again before anything is said
+    /// about it.
+    async fn reload(&self) -> Result<(), FeedError> {
+        let known = self.position();
+        let mut snapshot = self.store.snapshot().await?;
+        // A log that fell back, or an older one: its positions do not mean what they meant to those who follow it.
+        if snapshot.epoch < known.epoch || (snapshot.epoch == known.epoch && snapshot.head < known.cursor) {
+            self.store.renew(known.epoch).await?;
+            snapshot = self.store.snapshot().await?;
         }
-        let upto = Cursor(after.0.saturating_add(u64::try_from(floors.len()).unwrap_or(u64::MAX)));
-        let positions = (after.0.saturating_add(1)..).map(Cursor);
-        state.recent.extend(positions.zip(floors), upto);
-        let complete = upto >= read.head;
-        if full {
-            // What has no place cannot be vouched for: `as_of` stays, and replicas turn stale instead of wrong.
-            return Err(FeedError::Full);
+        let lost = self.read().lost(&snapshot, shell::now());
+        self.append_lost(&lost).await?;
+        if snapshot.epoch != known.epoch {
+            tracing::warn!(event = "feed_epoch_changed", epoch = snapshot.epoch.0, rejoined = lost.len());
         }
-        if complete {
-            state.as_of = state.as_of.max(read.as_of);
-            state.read_at = Instant::now();
-        }
-        drop(state);
-        if upto > after {
-            self.head.send_replace(upto);
-        }
-        Ok(complete)
+        self.write().restart(&snapshot, self.heartbeat);
+        self.head.send_replace(snapshot.head);
+        Ok(())
     }
 
-    /// Reads everything anew after a gap or in another epoch, and appends again what the store lost.
-    async fn reload(&self) -> Result<(), FeedError> {
-        let snapshot = self.store.snapshot().await?;
-        let lost: Vec<Floor> = self.restart(&snapshot, shell::now());
-        if !lost.is_empty() {
-            tracing::warn!(event = "feed_floors_rejoined", count = lost.len());
-        }
-        for floors in lost.chunks(REJOIN_MAX) {
+    /// Appends floors that the store had before; the tail reads them like any others.
+    pub(super) async fn append_lost(&self, floors: &[Floor]) -> Result<(), FeedError> {
+        for floors in floors.chunks(REJOIN_MAX) {
             self.store.append(floors).await?;
+            counter!(FLOORS_REJOINED).increment(u64::try_from(floors.len()).unwrap_or(u64::MAX));
         }
-        self.head.send_replace(snapshot.head);
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use aws_lc_rs::{
 };
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::Serialize;
+use shared::keys::PublicKey;
 use zeroize::Zeroizing;
 
 use super::jwk::Jwk;
@@ -129,6 +130,15 @@ impl FeedKey {
     pub fn sign(&self, message: &[u8]) -> Result<[u8; 64], KeyRefused> {
         let signature = self.0.try_sign(message).map_err(|_| KeyRefused)?;
         signature.as_ref().try_into().map_err(|_| KeyRefused)
+    }
+
+    /// The public half.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyRefused`] if the library holds a key of another length.
+    pub fn public_key(&self) -> Result<PublicKey, KeyRefused> {
+        self.0.public_key().as_ref().try_into().map(PublicKey::Ed25519).map_err(|_| KeyRefused)
     }
 
     /// The public half in base64url, as gates and hubs are given it (`FEED_KEYS`).

@@ -27,6 +27,8 @@ pub const COMMIT_CONFLICTS: &str = "portcullis_commit_conflicts_total";
 pub const STORE_FAILURES: &str = "portcullis_store_failures_total";
 /// Floors appended to the log by this process.
 pub const FLOORS_APPENDED: &str = "portcullis_floors_appended_total";
+/// Floors appended again because the store had lost them.
+pub const FLOORS_REJOINED: &str = "portcullis_floors_rejoined_total";
 /// Floors held in memory.
 pub const FLOORS: &str = "portcullis_floors";
 /// Position in the log up to which this process follows.
@@ -104,7 +106,7 @@ pub fn start_hubs_at_zero<'a>(hubs: impl IntoIterator<Item = &'a str>) {
 }
 
 fn start_at_zero() {
-    for name in [HTTP_SHED, SESSIONS_OPENED, COMMIT_CONFLICTS, FLOORS_APPENDED] {
+    for name in [HTTP_SHED, SESSIONS_OPENED, COMMIT_CONFLICTS, FLOORS_APPENDED, FLOORS_REJOINED] {
         counter!(name).absolute(0);
     }
     for outcome in REFRESH_OUTCOMES {
@@ -135,6 +137,7 @@ fn describe() {
     describe_counter!(COMMIT_CONFLICTS, "Compare-and-swaps lost to another writer and tried again.");
     describe_counter!(STORE_FAILURES, "Commands that failed in the store, by whether they may have been written.");
     describe_counter!(FLOORS_APPENDED, "Floors appended to the log by this process.");
+    describe_counter!(FLOORS_REJOINED, "Floors appended again because the store had lost them.");
     describe_gauge!(FLOORS, "Floors held in memory.");
     describe_gauge!(FEED_CURSOR, "Position in the log up to which this process follows.");
     describe_gauge!(FEED_AS_OF, "Store time at which this process was last known to hold every floor.");

@@ -1,0 +1,111 @@
+//! Asks a hub for the floors that it holds, and gives the store those that it lost.
+//!
+//! A hub proves what it says: its frames are the origin's own, signed with the feed key. Nothing else of it is believed, so a
+//! hub that answers garbage changes nothing.
+//!
+//! Wire format: `GET` at the address that frames are posted to, `?epoch=0&after=0&keys=0`, brings every frame that the hub
+//! keeps, one after the other.
+
+use reqwest::StatusCode;
+use shared::{
+    feed::{Cursor, Epoch, FRAME_BYTES_MAX, FrameKind, UnverifiedFrame},
+    revocation::{Floor, Floors},
+};
+
+use super::{Feed, FeedError};
+use crate::{config::Hub, keys::Verifier, shell};
+
+/// What a hub keeps at most: a snapshot of a million floors, and as much again in deltas.
+const ANSWER_BYTES_MAX: usize = 64 * FRAME_BYTES_MAX;
+
+/// Why a hub did not help.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RejoinError {
+    #[error("the hub cannot be reached or did not answer in time")]
+    Unreachable,
+    #[error("the hub answered {0}")]
+    Status(StatusCode),
+    #[error("the hub's answer is too large")]
+    TooLarge,
+    #[error("the hub's answer holds a frame that is malformed or not signed by the feed key")]
+    Frames,
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+}
+
+/// What signed frames say: floors, and the furthest position in the newest log among them.
+struct Held {
+    floors: Floors,
+    epoch: Epoch,
+    cursor: Cursor,
+}
+
+impl RejoinError {
+    /// Whether asking again can bring more: a hub that answers something else has nothing to give.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable | Self::Feed(_) => true,
+            Self::Status(status) => status.is_server_error(),
+            Self::TooLarge | Self::Frames => false,
+        }
+    }
+}
+
+impl Feed {
+    /// Joins what a hub holds; the store gets what it lacks. A store whose log is older or shorter than the hub proves it
+    /// was gets another epoch.
+    pub(super) async fn rejoin_from(&self, hub: &Hub, client: &reqwest::Client) -> Result<(), RejoinError> {
+        let bytes = ask(hub, client).await?;
+        let held = self.read_frames(&bytes)?;
+        let snapshot = self.store.snapshot().await.map_err(FeedError::from)?;
+        if held.epoch > snapshot.epoch || (held.epoch == snapshot.epoch && held.cursor > snapshot.head) {
+            tracing::warn!(event = "feed_store_fell_back", hub = hub.name, epoch = snapshot.epoch.0);
+            self.store.renew(held.epoch).await.map_err(FeedError::from)?;
+        }
+        let (mut known, now) = (Floors::new(), shell::now());
+        for floor in &snapshot.floors {
+            known.join(*floor);
+        }
+        let is_lost = |floor: &Floor| !now.has_reached(floor.forget_at) && floor.lowest > known.lowest(&floor.key);
+        let lost: Vec<Floor> = held.floors.iter().filter(is_lost).collect();
+        if !lost.is_empty() {
+            tracing::warn!(event = "feed_floors_rejoined", hub = hub.name, count = lost.len());
+        }
+        self.append_lost(&lost).await?;
+        Ok(self.learn(&lost)?)
+    }
+
+    fn read_frames(&self, mut bytes: &[u8]) -> Result<Held, RejoinError> {
+        let keys = [self.keys.feed().public_key().map_err(|_| RejoinError::Frames)?];
+        let mut held = Held { floors: Floors::new(), epoch: Epoch(0), cursor: Cursor(0) };
+        while !bytes.is_empty() {
+            let (frame, rest) = UnverifiedFrame::split(bytes).map_err(|_| RejoinError::Frames)?;
+            let frame = frame.verify(&Verifier, &keys).map_err(|_| RejoinError::Frames)?;
+            for floor in frame.floors() {
+                held.floors.join(floor);
+            }
+            let header = frame.header();
+            if header.kind != FrameKind::Keys {
+                (held.epoch, held.cursor) = (held.epoch, held.cursor).max((header.epoch, header.upto));
+            }
+            bytes = rest;
+        }
+        Ok(held)
+    }
+}
+
+async fn ask(hub: &Hub, client: &reqwest::Client) -> Result<Vec<u8>, RejoinError> {
+    let request = client.get(&hub.url).query(&[("epoch", "0"), ("after", "0"), ("keys", "0")]);
+    let mut response = request.send().await.map_err(|_| RejoinError::Unreachable)?;
+    if response.status() != StatusCode::OK {
+        return Err(RejoinError::Status(response.status()));
+    }
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|_| RejoinError::Unreachable)? {
+        if bytes.len().saturating_add(chunk.len()) > ANSWER_BYTES_MAX {
+            return Err(RejoinError::TooLarge);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}

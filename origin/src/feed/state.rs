@@ -1,0 +1,114 @@
+//! What this process holds of the log: the floors, the newest entries, and how far and how fresh both are.
+
+use std::time::{Duration, Instant};
+
+use shared::{
+    feed::{Cursor, Epoch, FrameKind, Header},
+    revocation::{FLOORS_MAX, Floor, Floors, Joined},
+    time::Timestamp,
+};
+
+use super::{FeedError, recent::Recent};
+use crate::store::{Entries, LogRead, Snapshot};
+
+pub(super) struct State {
+    pub(super) epoch: Epoch,
+    pub(super) as_of: Timestamp,
+    pub(super) floors: Floors,
+    pub(super) recent: Recent,
+    pub(super) read_at: Instant,
+    /// Floors were told that had no place. What has no place cannot be vouched for: `as_of` stays until everything was
+    /// read anew, and replicas turn stale instead of wrong.
+    overflowed: bool,
+    /// Until then other origins append again what the log may have lost, and `as_of` stays.
+    settling_until: Option<Instant>,
+}
+
+impl State {
+    /// Everything that a log holds, as a process begins that knew nothing before.
+    pub(super) fn new(snapshot: &Snapshot) -> Self {
+        let mut state = Self {
+            epoch: snapshot.epoch,
+            as_of: snapshot.as_of,
+            floors: Floors::new(),
+            recent: Recent::starting_at(snapshot.head),
+            read_at: Instant::now(),
+            overflowed: false,
+            settling_until: None,
+        };
+        state.join(&snapshot.floors);
+        state
+    }
+
+    /// Joins floors; whether all that were ever told have a place.
+    pub(super) fn join(&mut self, floors: &[Floor]) -> bool {
+        for floor in floors {
+            self.overflowed |= self.floors.join(*floor) == Joined::Full;
+        }
+        !self.overflowed
+    }
+
+    /// Whether everything should be read anew, since there is room again for what had none.
+    pub(super) fn has_room_again(&self) -> bool {
+        self.overflowed && self.floors.len() < FLOORS_MAX
+    }
+
+    /// Takes in a read of this epoch after `after`; whether it reached the head.
+    pub(super) fn take(&mut self, after: Cursor, read: &LogRead) -> Result<bool, FeedError> {
+        let Entries::Contiguous(floors) = &read.entries else { return Ok(false) };
+        let whole = self.join(floors);
+        let upto = Cursor(after.0.saturating_add(u64::try_from(floors.len()).unwrap_or(u64::MAX)));
+        let positions = (after.0.saturating_add(1)..).map(Cursor);
+        self.recent.extend(positions.zip(floors.iter().copied()), upto);
+        if !whole {
+            return Err(FeedError::Full);
+        }
+        let complete = upto >= read.head;
+        if complete {
+            if self.settling_until.is_none_or(|until| Instant::now() >= until) {
+                self.settling_until = None;
+                self.as_of = self.as_of.max(read.as_of);
+            }
+            self.read_at = Instant::now();
+        }
+        Ok(complete)
+    }
+
+    /// The floors in memory that a snapshot lacks.
+    pub(super) fn lost(&self, snapshot: &Snapshot, now: Timestamp) -> Vec<Floor> {
+        let mut known = Floors::new();
+        for floor in &snapshot.floors {
+            known.join(*floor);
+        }
+        let is_lost = |floor: &Floor| !now.has_reached(floor.forget_at) && floor.lowest > known.lowest(&floor.key);
+        self.floors.iter().filter(is_lost).collect()
+    }
+
+    /// Goes on from a snapshot, after a gap or in another epoch. In another epoch freshness waits for `settle`.
+    pub(super) fn restart(&mut self, snapshot: &Snapshot, settle: Duration) {
+        self.overflowed = false;
+        self.join(&snapshot.floors);
+        if snapshot.epoch != self.epoch {
+            self.settling_until = Some(Instant::now() + settle);
+        } else if self.settling_until.is_none() && !self.overflowed {
+            self.as_of = self.as_of.max(snapshot.as_of);
+        }
+        self.epoch = snapshot.epoch;
+        self.recent = Recent::starting_at(snapshot.head);
+        self.read_at = Instant::now();
+    }
+
+    /// The header of a heartbeat.
+    pub(super) fn header(&self) -> Header {
+        let end = self.recent.end();
+        Header {
+            kind: FrameKind::Delta,
+            part: 0,
+            parts: 1,
+            epoch: self.epoch,
+            after: end,
+            upto: end,
+            as_of: self.as_of,
+        }
+    }
+}
