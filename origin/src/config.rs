@@ -4,6 +4,7 @@
 //! key, a wrong type or a value outside of its limits is an error that names the key, what was found, what is allowed
 //! and where it stands. Secrets are not part of the file: see [`secrets`].
 
+mod clients;
 pub mod secrets;
 mod sections;
 mod settings;
@@ -17,6 +18,7 @@ use figment::{
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    clients::{Client, ClientKind, Introspects, Unregistered},
     sections::{
         Feed, Hub, Limits, LogFormat, SecretFiles, Server, Sessions, SigningAlgorithm, Store, StoreUrl, Telemetry,
         Tokens,
@@ -28,7 +30,7 @@ pub use self::{
 const ENV_PREFIX: &str = "PORTCULLIS_";
 
 /// Everything that an operator can choose, secrets apart.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The HTTP server.
@@ -43,12 +45,31 @@ pub struct Config {
     pub feed: Feed,
     /// The hubs that floors are pushed to.
     pub hubs: Vec<Hub>,
+    /// The OAuth clients.
+    pub clients: Vec<Client>,
     /// Bounds on what one process takes in and holds.
     pub limits: Limits,
     /// Logs.
     pub telemetry: Telemetry,
     /// Files that hold the secrets, if they are not in the environment.
     pub secrets: SecretFiles,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: Server::default(),
+            tokens: Tokens::default(),
+            sessions: Sessions::default(),
+            store: Store::default(),
+            feed: Feed::default(),
+            hubs: Vec::new(),
+            clients: vec![Client::public("web")],
+            limits: Limits::default(),
+            telemetry: Telemetry::default(),
+            secrets: SecretFiles::default(),
+        }
+    }
 }
 
 /// Why the configuration was refused.
@@ -105,14 +126,26 @@ impl Config {
             figment = figment.merge(Toml::file_exact(path));
         }
         refuse_misspelt_variables()?;
-        let variables = Env::prefixed(ENV_PREFIX)
-            .filter(|name| name.as_str().contains("__") || name.as_str().eq_ignore_ascii_case("HUBS"))
-            .split("__");
+        let variables =
+            Env::prefixed(ENV_PREFIX).filter(|name| name.as_str().contains("__") || is_list(name.as_str())).split("__");
         let figment = figment.merge(variables);
         let config: Self = figment.extract().map_err(|error| ConfigError::Shape(Box::new(error)))?;
         settings::check(&config, |key| place_of(&figment, key))?;
         Ok(config)
     }
+
+    /// `iss` of every token.
+    pub fn issuer(&self) -> &str {
+        match self.tokens.issuer.as_str() {
+            "" => &self.server.public_url,
+            issuer => issuer,
+        }
+    }
+}
+
+/// Settings that have no section.
+fn is_list(name: &str) -> bool {
+    name.eq_ignore_ascii_case("HUBS") || name.eq_ignore_ascii_case("CLIENTS")
 }
 
 /// `PORTCULLIS_TOKENS_ACCESS_TTL_S` would be ignored in silence; one underscore too few is an error instead.

@@ -167,7 +167,8 @@ impl Source {
     }
 }
 
-fn parse_key(text: &str) -> Option<[u8; 32]> {
+/// 32 bytes of hexadecimal (64 digits) or base64url (43 characters).
+pub(super) fn parse_key(text: &str) -> Option<[u8; 32]> {
     let mut key = [0; 32];
     let decoded = match text.len() {
         64 => decode_hex(text, &mut key),

@@ -4,6 +4,8 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::clients::Unregistered;
+
 /// The HTTP server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -40,6 +42,8 @@ pub struct Tokens {
     pub access_ttl_s: u64,
     /// For how long the last rotated refresh token still gets the same successor.
     pub retry_window_s: u64,
+    /// What a `client_id` means that no `[[clients]]` names.
+    pub unregistered_clients: Unregistered,
 }
 
 impl Default for Tokens {
@@ -50,6 +54,7 @@ impl Default for Tokens {
             algorithm: SigningAlgorithm::Ed25519,
             access_ttl_s: 300,
             retry_window_s: 30,
+            unregistered_clients: Unregistered::Refuse,
         }
     }
 }

@@ -2,7 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{Config, ConfigError, sections::Hub};
+use super::{
+    Config, ConfigError,
+    clients::{self, CLIENTS_MAX, Client, Refused},
+    sections::Hub,
+};
 
 /// The sections that hold plain settings.
 pub(super) const SECTIONS: &[&str] =
@@ -80,6 +84,15 @@ const SETTINGS: &[Setting] = &[
         key: "tokens.retry_window_s",
         about: "For how long the last rotated refresh token still gets the same successor (a retry, not a reuse).",
         rule: Rule::Number { min: 0, max: 300, value: |c| c.tokens.retry_window_s },
+    },
+    Setting {
+        key: "tokens.unregistered_clients",
+        about: "What a client_id means that no [[clients]] names: nothing, or a public client without limits.",
+        rule: Rule::Text {
+            allowed: "refuse or public",
+            value: |c| serialized(&c.tokens.unregistered_clients),
+            accepts: |_| true,
+        },
     },
     Setting {
         key: "sessions.idle_s",
@@ -217,7 +230,24 @@ pub(super) fn check(config: &Config, place: impl Fn(&str) -> String) -> Result<(
         let found = config.sessions.idle_s.to_string();
         return Err(wrong("sessions.idle_s", found, "at most sessions.absolute_s".to_owned()));
     }
+    check_clients(&config.clients, &wrong)?;
     check_hubs(&config.hubs, wrong)
+}
+
+fn check_clients(clients: &[Client], wrong: &impl Fn(&str, String, String) -> ConfigError) -> Result<(), ConfigError> {
+    if clients.len() > CLIENTS_MAX {
+        let found = format!("a list of {}", clients.len());
+        return Err(wrong("clients", found, format!("at most {CLIENTS_MAX} clients")));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for (index, client) in clients.iter().enumerate() {
+        let key = |name: &str| format!("clients[{index}].{name}");
+        client.check().map_err(|Refused(name, found, allowed)| wrong(&key(name), found, allowed.to_owned()))?;
+        if !seen.insert(&client.id) {
+            return Err(wrong(&key("id"), format!("{:?}", client.id), "unique".to_owned()));
+        }
+    }
+    Ok(())
 }
 
 fn check_hubs(hubs: &[Hub], wrong: impl Fn(&str, String, String) -> ConfigError) -> Result<(), ConfigError> {
@@ -281,6 +311,7 @@ pub fn document() -> String {
          # Allowed: an http or https URL.\n\
          # url = \"http://127.0.0.1:8787/.portcullis/hubs/local/frames\"\n",
     );
+    text.push_str(&clients::document());
     text
 }
 
