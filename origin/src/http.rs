@@ -1,8 +1,9 @@
 //! The HTTP interface: all routes in [`router`], one file per resource.
 //!
 //! Invariant: a refusal is `application/problem+json`, or the OAuth shape under `/oauth2/`, also for 404, 405 and 413.
-//! Invariant: nothing but `/healthz`, `/readyz`, `/metrics`, the JWKS, the feed, the API's own document and `/oauth2/token`
-//! answers without the management key.
+//! Invariant: nothing but `/healthz`, `/readyz`, `/metrics`, the JWKS, the metadata, the feed, the API's own document,
+//! `/oauth2/token` and `/oauth2/revoke` answers without the management key, and `/oauth2/introspect` answers confidential
+//! clients besides.
 
 mod admission;
 mod answers;
@@ -16,6 +17,8 @@ mod schema;
 mod sessions;
 mod subjects;
 mod system;
+
+pub use self::oauth::Metadata as OAuthMetadata;
 
 use std::{any::Any, sync::Arc, time::Duration};
 
@@ -57,6 +60,8 @@ pub struct AppParts {
     pub feed: Arc<Feed>,
     /// The signing keys.
     pub keys: Arc<KeyRing>,
+    /// Told to OAuth clients.
+    pub metadata: OAuthMetadata,
     /// Opens management calls.
     pub management_key: ManagementKey,
     /// Rendered by `/metrics`.
@@ -90,7 +95,6 @@ fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(subjects::enable))
         .routes(routes!(subjects::set_roles))
         .routes(routes!(subjects::revoke_tenant))
-        .routes(routes!(oauth::introspect))
         .split_for_parts()
 }
 
@@ -104,7 +108,12 @@ pub fn router(parts: AppParts, limits: &Limits) -> serde_json::Result<Router> {
     let app = App(Arc::new(Shared { document: Document::new(&openapi)?, parts }));
     let management = management.route_layer(from_fn_with_state(app.clone(), management::require_key));
     let public = Router::new()
+        // The path is that of the configuration, whatever it looks like to the router.
+        .without_v07_checks()
+        .route(&app.metadata.path(), get(oauth::metadata))
         .route("/oauth2/token", post(oauth::token))
+        .route("/oauth2/revoke", post(oauth::revoke))
+        .route("/oauth2/introspect", post(oauth::introspect::introspect))
         .route("/.well-known/jwks.json", get(system::jwks))
         .route("/openapi.json", get(openapi::document))
         .route("/docs", get(openapi::page_redirect))

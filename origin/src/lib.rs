@@ -7,6 +7,7 @@
 //! randomness only.
 
 pub mod cli;
+pub mod clients;
 pub mod config;
 pub mod feed;
 pub mod http;

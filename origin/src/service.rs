@@ -5,6 +5,7 @@
 //! Invariant: the log leads the record. A caller is answered after both; a crash between them leaves a floor that is too
 //! high, never one that is too low, and every command may be repeated.
 
+mod assertions;
 #[cfg(test)]
 mod cost;
 mod error;
@@ -13,6 +14,7 @@ mod faults;
 pub mod introspect;
 pub mod open;
 pub mod refresh;
+mod revoke;
 pub mod sessions;
 pub mod subjects;
 mod surroundings;
@@ -35,6 +37,7 @@ use shared::{
 
 pub use self::{error::ServiceError, tokens::Tokens, write::Changed};
 use crate::{
+    clients::Clients,
     config::{Config, secrets::Secrets},
     feed::Feed,
     keys::{KeyRing, refresh_pepper},
@@ -57,7 +60,9 @@ pub struct Service {
     token_keys: KeySet,
     feed: Arc<Feed>,
     pepper: Pepper,
+    clients: Clients,
     issuer: String,
+    token_endpoint: String,
     audience: String,
     access_ttl: Duration,
     skew_max: Duration,
@@ -81,17 +86,15 @@ impl Service {
     ) -> anyhow::Result<Self> {
         let pepper = refresh_pepper(&secrets.master_key).context("cannot derive the refresh pepper")?;
         let age_max = Duration::from_secs(config.limits.subjects_cached_s);
-        let issuer = match config.tokens.issuer.as_str() {
-            "" => config.server.public_url.clone(),
-            issuer => issuer.to_owned(),
-        };
         Ok(Self {
             store,
             token_keys: keys.key_set().context("cannot read the public token keys")?,
             keys,
             feed,
             pepper: Pepper::new(&pepper).context("cannot make the refresh pepper")?,
-            issuer,
+            clients: Clients::new(config).context("cannot read the clients")?,
+            issuer: config.issuer().to_owned(),
+            token_endpoint: format!("{}/oauth2/token", config.server.public_url),
             audience: config.tokens.audience.clone(),
             access_ttl: config.tokens.access_ttl(),
             skew_max: config.feed.clock_skew_max(),
@@ -116,7 +119,7 @@ impl Service {
 
     /// A floor that outlives every token under it that was made until `now`.
     fn floor(&self, key: FloorKey, lowest: Version, now: Timestamp) -> Floor {
-        let kept = self.access_ttl.saturating_add(self.skew_max).saturating_add(FLOOR_MARGIN);
+        let kept = self.clients.access_ttl_max().saturating_add(self.skew_max).saturating_add(FLOOR_MARGIN);
         Floor { key, lowest, forget_at: Timestamp::from_secs(now.saturating_add(kept).as_secs_ceil()) }
     }
 }

@@ -44,6 +44,8 @@ pub enum Key {
     Tenant(TenantId),
     /// The sealed signing keys.
     Keys,
+    /// That a client assertion was used, by its truncated hash.
+    Assertion([u8; 16]),
 }
 
 /// What a compare-and-swap came to.

@@ -46,6 +46,14 @@ fn a_wrong_value_is_refused_by_name_with_what_is_allowed() {
         ("[[hubs]]\nname = \"a b\"\nurl = \"http://h\"", &["hubs[0].name", "a b"]),
         ("[[hubs]]\nname = \"a\"\nurl = \"ftp://h\"", &["hubs[0].url", "ftp"]),
         ("[[hubs]]\nname = \"a\"", &["url"]),
+        ("[[clients]]\nid = \"a b\"\nkind = \"public\"", &["clients[0].id", "a b"]),
+        ("[[clients]]\nid = \"a\"\nkind = \"secret\"", &["secret", "public", "confidential"]),
+        ("[[clients]]\nid = \"a\"\nkind = \"confidential\"", &["clients[0].kind", "secret_sha256"]),
+        ("[[clients]]\nid = \"a\"\nkind = \"public\"\njwks = '{}'", &["clients[0].jwks", "JWKS"]),
+        ("[[clients]]\nid = \"a\"\nkind = \"public\"\njwks_file = \"/nowhere\"", &["clients[0].jwks", "/nowhere"]),
+        ("[[clients]]\nid = \"a\"\nkind = \"public\"\nscopes = [\"a b\"]", &["clients[0].scopes", "a b"]),
+        ("[[clients]]\nid = \"a\"\nkind = \"public\"\naccess_ttl_s = 5", &["clients[0].access_ttl_s", "60 to 3600"]),
+        ("[tokens]\nunregistered_clients = \"maybe\"", &["tokens.unregistered_clients", "maybe", "refuse", "public"]),
         ("[tokens", &["TOML"]),
     ];
     for (text, expected) in table {
@@ -54,6 +62,25 @@ fn a_wrong_value_is_refused_by_name_with_what_is_allowed() {
             assert!(error.contains(part), "{text:?} says {error:?}, without {part:?}");
         }
     }
+}
+
+#[test]
+fn clients_are_read_and_replace_the_default_one() {
+    assert_eq!(load("").unwrap().clients[0].id, "web");
+    let digest = "ab".repeat(32);
+    let client = format!("[[clients]]\nid = \"backend\"\nkind = \"confidential\"\nsecret_sha256 = \"{digest}\"\n");
+    let clients = load(&client).unwrap().clients;
+    assert_eq!((clients.len(), clients[0].id.as_str()), (1, "backend"));
+    assert!(load(&client.repeat(2)).unwrap_err().to_string().contains("clients[1].id"));
+}
+
+/// I10: someone may put the secret itself where its hash belongs.
+#[test]
+fn a_secret_in_the_place_of_its_hash_is_refused_and_not_shown() {
+    let text = "[[clients]]\nid = \"backend\"\nkind = \"confidential\"\nsecret_sha256 = \"hunter2\"";
+    let error = load(text).unwrap_err();
+    assert!(error.to_string().contains("clients[0].secret_sha256"), "{error}");
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use ::origin::{
     config::{
-        Config, Hub, StoreUrl,
+        Client as OAuthClient, Config, Hub, StoreUrl,
         secrets::{ManagementKey, MasterKey, Secrets},
     },
     server::Server,
@@ -17,24 +17,47 @@ pub struct TestOrigin {
     server: Server,
     client: Client,
     base: String,
+    issuer: String,
 }
 
 impl TestOrigin {
-    /// Starts one over the file in `directory`, pushing to `hubs`.
+    /// Starts one over the file in `directory`, pushing to `hubs`, with the public clients `web` and `other`.
     ///
     /// # Errors
     ///
     /// It does not start.
     pub async fn start(directory: &std::path::Path, hubs: Vec<Hub>) -> anyhow::Result<Self> {
-        let mut config = Config { hubs, ..Config::default() };
+        Self::start_with(directory, |config| config.hubs = hubs).await
+    }
+
+    /// As [`Self::start`], with a configuration that `choose` has changed.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub async fn start_with(directory: &std::path::Path, choose: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
+        let clients = vec![OAuthClient::public("web"), OAuthClient::public("other")];
+        let mut config = Config { clients, ..Config::default() };
         config.server.listen.set_port(0);
         config.store.url = StoreUrl::from(format!("embedded:{}", directory.join("store.db").display()));
         config.feed.heartbeat_ms = 100;
+        choose(&mut config);
         let secrets =
             Secrets { master_key: MasterKey::new([7; 32]), management_key: ManagementKey::new(MANAGEMENT_KEY) };
+        let issuer = config.issuer().to_owned();
         let server = Server::start(config, secrets).await?;
         let base = format!("http://{}", server.address());
-        Ok(Self { server, client: Client::builder().no_proxy().build()?, base })
+        Ok(Self { server, client: Client::builder().no_proxy().build()?, base, issuer })
+    }
+
+    /// `iss` of its tokens.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The address that it listens on, as a URL without trailing slash.
+    pub fn base(&self) -> &str {
+        &self.base
     }
 
     /// Stops it and waits until it has stopped.

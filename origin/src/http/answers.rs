@@ -6,7 +6,6 @@ use shared::{
     id::{ClientId, Role, SessionId, SubjectId, TenantId},
     revocation::Version,
     subject::{Standing, Subject},
-    token::Claims,
 };
 use utoipa::ToSchema;
 
@@ -130,22 +129,6 @@ impl From<std::sync::Arc<Subject>> for SubjectView {
             roles: subject.roles.clone(),
             version: subject.versions.version,
         }
-    }
-}
-
-/// An introspection answer (RFC 7662 §2.2).
-#[derive(Serialize)]
-pub(crate) struct Introspection {
-    active: bool,
-    #[serde(flatten)]
-    claims: Option<Claims>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_type: Option<&'static str>,
-}
-
-impl From<Option<Claims>> for Introspection {
-    fn from(claims: Option<Claims>) -> Self {
-        Self { active: claims.is_some(), token_type: claims.as_ref().map(|_| "Bearer"), claims }
     }
 }
 

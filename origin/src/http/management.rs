@@ -18,13 +18,22 @@ use super::{
 /// 2. more than one `Authorization` header: 400 `invalid_request`
 /// 3. another scheme or a wrong key: 401 `invalid_token`
 pub(super) async fn require_key(State(app): State<App>, request: Request, next: Next) -> Response {
-    match presented(request.headers()) {
-        Presented::Key(key) if app.management_key.matches(key) => next.run(request).await,
+    match check(&app, request.uri().path(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal,
+    }
+}
+
+/// Whether the headers of a request for `path` carry the management key; the answer if not.
+#[expect(clippy::result_large_err, reason = "the refusal is the answer, made once and moved once")]
+pub(super) fn check(app: &App, path: &str, headers: &HeaderMap) -> Result<(), Response> {
+    match presented(headers) {
+        Presented::Key(key) if app.management_key.matches(key) => Ok(()),
         Presented::Key(_) | Presented::OtherScheme => {
-            unauthorized(&request, r#"Bearer realm="portcullis", error="invalid_token""#)
+            Err(unauthorized(path, r#"Bearer realm="portcullis", error="invalid_token""#))
         }
-        Presented::Nothing => unauthorized(&request, r#"Bearer realm="portcullis""#),
-        Presented::Several => ambiguous(&request),
+        Presented::Nothing => Err(unauthorized(path, r#"Bearer realm="portcullis""#)),
+        Presented::Several => Err(ambiguous(path)),
     }
 }
 
@@ -47,10 +56,10 @@ fn presented(headers: &HeaderMap) -> Presented<'_> {
     }
 }
 
-fn unauthorized(request: &Request, challenge: &'static str) -> Response {
+fn unauthorized(path: &str, challenge: &'static str) -> Response {
     let challenge = HeaderValue::from_static(challenge);
     let detail = "this call needs the management key as a bearer token";
-    if is_oauth(request.uri().path()) {
+    if is_oauth(path) {
         return OAuthError::new(StatusCode::UNAUTHORIZED, "invalid_token", detail)
             .with(header::WWW_AUTHENTICATE, challenge)
             .into_response();
@@ -58,6 +67,6 @@ fn unauthorized(request: &Request, challenge: &'static str) -> Response {
     Problem::new(StatusCode::UNAUTHORIZED, detail).with(header::WWW_AUTHENTICATE, challenge).into_response()
 }
 
-fn ambiguous(request: &Request) -> Response {
-    super::error::refuse(request.uri().path(), StatusCode::BAD_REQUEST, "more than one Authorization header was sent")
+fn ambiguous(path: &str) -> Response {
+    super::error::refuse(path, StatusCode::BAD_REQUEST, "more than one Authorization header was sent")
 }

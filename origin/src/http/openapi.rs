@@ -37,6 +37,8 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
         description = "Management of sessions, subjects and tenants. A refusal is `application/problem+json` (RFC 9457), \
                        or the shape of RFC 6749 section 5.2 under `/oauth2`. Every command may be repeated."
     ),
+    // Not guarded as the others are: it lets confidential clients in as well.
+    paths(super::oauth::introspect::introspect),
     components(schemas(ProblemBody, OAuthBody)),
     modifiers(&Scheme)
 )]

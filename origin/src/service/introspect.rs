@@ -1,54 +1,127 @@
-//! Tells whether an access token counts, by the records and floors as they are now (RFC 7662).
+//! Tells whether a token counts, by the records and floors as they are now (RFC 7662).
+
+use std::sync::Arc;
 
 use metrics::counter;
 use shared::{
     codec::Record as _,
+    id::{ClientId, SessionId},
+    refresh::PresentedToken,
     session::Session,
     subject::{Subject, Versions},
+    time::Timestamp,
     token::{AccessToken, Claims, Expected},
 };
 
-use super::{Service, ServiceError};
-use crate::{keys::Verifier, shell, store::Key, telemetry::metrics::INTROSPECTIONS};
+use super::{Service, ServiceError, surroundings::Around};
+use crate::{clients::Client, keys::Verifier, shell, store::Key, telemetry::metrics::INTROSPECTIONS};
+
+/// Who asks.
+pub enum Viewer {
+    /// Sees every token.
+    Management,
+    /// Sees its own tokens, or those of every client if the configuration says so.
+    Client(Arc<Client>),
+}
+
+impl Viewer {
+    fn sees(&self, owner: &ClientId) -> bool {
+        match self {
+            Self::Management => true,
+            Self::Client(client) => client.introspects(owner),
+        }
+    }
+}
+
+/// A token that counts.
+pub enum ActiveToken {
+    /// The claims of an access token.
+    Access(Box<Claims>),
+    /// What a refresh token stands for.
+    Refresh(Box<ActiveRefreshToken>),
+}
+
+/// What a refresh token stands for.
+pub struct ActiveRefreshToken {
+    /// Who made it.
+    pub issuer: String,
+    /// Its session.
+    pub session_id: SessionId,
+    /// From when on it is refused if the session is not refreshed before.
+    pub expires_at: Timestamp,
+    /// The scope that a refresh gives.
+    pub scope: Option<String>,
+    /// The record of the session.
+    pub session: Session,
+}
 
 impl Service {
-    /// The claims of a token that counts; none for any other text. Reads the store, not the cache.
+    /// A token that counts, as far as `viewer` may know; none for any other text. Reads the store, not the cache.
     ///
     /// # Errors
     ///
     /// The store.
-    pub async fn introspect(&self, token: &str) -> Result<Option<Claims>, ServiceError> {
-        let claims = self.check(token).await?;
-        let active = if claims.is_some() { "true" } else { "false" };
-        counter!(INTROSPECTIONS, "active" => active).increment(1);
-        Ok(claims)
+    pub async fn introspect(&self, token: &str, viewer: &Viewer) -> Result<Option<ActiveToken>, ServiceError> {
+        let active = match PresentedToken::parse(token) {
+            Some(presented) => self.check_refresh_token(&presented, viewer).await?.map(ActiveToken::Refresh),
+            None => self.check_access_token(token, viewer).await?.map(ActiveToken::Access),
+        };
+        counter!(INTROSPECTIONS, "active" => if active.is_some() { "true" } else { "false" }).increment(1);
+        Ok(active)
     }
 
-    async fn check(&self, token: &str) -> Result<Option<Claims>, ServiceError> {
+    async fn check_access_token(&self, token: &str, viewer: &Viewer) -> Result<Option<Box<Claims>>, ServiceError> {
         let now = shell::now();
         let expected = Expected { issuer: &self.issuer, audience: &self.audience };
         let Ok(token) = AccessToken::verify(token, &self.token_keys, &Verifier, expected) else { return Ok(None) };
-        if token.check_time(now, self.skew_max).is_err() {
+        let claims = token.claims();
+        if token.check_time(now, self.skew_max).is_err() || !viewer.sees(&claims.client_id) {
             return Ok(None);
         }
-        let claims = token.claims();
-        let mut keys = vec![Key::Session(claims.sid), Key::Subject(claims.sub.clone())];
-        keys.extend(claims.tid.clone().map(Key::Tenant));
-        let mut stored = self.store.load_many(&keys).await?.into_iter();
-        let (Some(session), Some(subject)) = (stored.next().flatten(), stored.next().flatten()) else {
+        let Some(stored) = self.store.load(&Key::Session(claims.sid)).await? else { return Ok(None) };
+        let session = Session::decode(&stored).map_err(ServiceError::Record)?;
+        let Some(around) = self.stored_around(&claims.sid, &session).await? else { return Ok(None) };
+        let counts = session.live(around.as_surroundings(), now).is_ok_and(|live| live.versions() == claims.ver)
+            && self.feed.with_floors(|floors| token.revoked_by(floors)).is_none();
+        Ok(counts.then(|| Box::new(claims.clone())))
+    }
+
+    /// The newest token of a session counts; the one before it is good for a repeated request only.
+    async fn check_refresh_token(
+        &self,
+        presented: &PresentedToken,
+        viewer: &Viewer,
+    ) -> Result<Option<Box<ActiveRefreshToken>>, ServiceError> {
+        let now = shell::now();
+        let id = *presented.session();
+        let Some(stored) = self.store.load(&Key::Session(id)).await? else { return Ok(None) };
+        let session = Session::decode(&stored).map_err(ServiceError::Record)?;
+        let generation = presented.generation(&self.pepper, &session.seed);
+        if generation.is_none_or(|generation| generation < session.generation) || !viewer.sees(&session.client_id) {
             return Ok(None);
-        };
-        let session = Session::decode(&session).map_err(ServiceError::Record)?;
+        }
+        let Some(around) = self.stored_around(&id, &session).await? else { return Ok(None) };
+        if session.live(around.as_surroundings(), now).is_err() {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(ActiveRefreshToken {
+            issuer: self.issuer.clone(),
+            session_id: id,
+            expires_at: session.idle_expires_at.min(session.expires_at),
+            scope: self.scope_of(&session, None),
+            session,
+        })))
+    }
+
+    /// What surrounds a session, as the store has it now.
+    async fn stored_around(&self, id: &SessionId, session: &Session) -> Result<Option<Around>, ServiceError> {
+        let mut keys = vec![Key::Subject(session.subject.clone())];
+        keys.extend(session.tenant.clone().map(Key::Tenant));
+        let mut stored = self.store.load_many(&keys).await?.into_iter();
+        let Some(subject) = stored.next().flatten() else { return Ok(None) };
         let subject = Subject::decode(&subject).map_err(ServiceError::Record)?;
         let tenant = stored.next().flatten().map(|bytes| Versions::decode(&bytes)).transpose();
-        let tenant = tenant.map_err(ServiceError::Record)?;
-        let around = self.around_with(Some(&claims.sid), &claims.sub, subject.into(), claims.tid.as_ref().zip(tenant));
-        let counts = match session.live(around.as_surroundings(), now) {
-            Ok(live) => {
-                live.versions() == claims.ver && self.feed.with_floors(|floors| token.revoked_by(floors)).is_none()
-            }
-            Err(_) => false,
-        };
-        Ok(counts.then(|| claims.clone()))
+        let tenant = session.tenant.as_ref().zip(tenant.map_err(ServiceError::Record)?);
+        Ok(Some(self.around_with(Some(id), &session.subject, subject.into(), tenant)))
     }
 }

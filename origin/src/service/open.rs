@@ -64,6 +64,7 @@ impl Service {
     /// exist, but nobody has its tokens.
     pub async fn open(&self, request: OpenSession) -> Result<Opened, ServiceError> {
         check_texts(&request)?;
+        self.check_client(&request)?;
         let now = shell::now();
         self.check_sizes(&request, now)?;
         let subject = self.ensure_subject(&request, now).await?;
@@ -112,6 +113,17 @@ impl Service {
         let live = session.live(around, now).map_err(|_| ServiceError::Invalid("the session would be over at once"))?;
         self.tokens(&live, &SessionId::from_random([0; 16]), session.generation, None, now)?;
         encode(&session).map(drop)
+    }
+
+    /// A session of a client that cannot refresh it, or with a scope that it is never given, helps nobody.
+    fn check_client(&self, request: &OpenSession) -> Result<(), ServiceError> {
+        let client = self.clients.get(&request.client_id);
+        let client = client.ok_or(ServiceError::Invalid("client_id is not a client of the configuration"))?;
+        if request.scope.as_deref().is_none_or(|scope| client.may_have(scope)) {
+            Ok(())
+        } else {
+            Err(ServiceError::Invalid("scope holds more than the client may be given"))
+        }
     }
 
     /// The subject's record, made or given other roles if need be.

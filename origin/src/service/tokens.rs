@@ -4,7 +4,7 @@ use base64ct::{Base64UrlUnpadded, Encoding as _};
 use shared::{
     id::SessionId,
     refresh::{self, Generation},
-    session::Live,
+    session::{Live, Session},
     time::Timestamp,
     token::{Claims, Issue, TOKEN_BYTES_MAX},
 };
@@ -35,11 +35,10 @@ impl Service {
         now: Timestamp,
     ) -> Result<Tokens, ServiceError> {
         let jti = Base64UrlUnpadded::encode_string(&shell::random()?);
-        let issue = Issue { issuer: &self.issuer, audience: &self.audience, jti: &jti, lifetime: self.access_ttl };
-        let mut claims = Claims::mint(live, id, &issue, now);
-        if scope.is_some() {
-            claims.scope = scope;
-        }
+        let client = self.clients.get(&live.session().client_id);
+        let lifetime = client.and_then(|client| client.access_ttl()).unwrap_or(self.access_ttl);
+        let issue = Issue { issuer: &self.issuer, audience: &self.audience, jti: &jti, lifetime };
+        let claims = Claims { scope: self.scope_of(live.session(), scope), ..Claims::mint(live, id, &issue, now) };
         let json = serde_json::to_vec(&claims).map_err(|_| ServiceError::Library)?;
         let access_token = self.keys.signing().sign(&json)?;
         if access_token.len() > TOKEN_BYTES_MAX {
@@ -51,5 +50,14 @@ impl Service {
             refresh_token: refresh::issue(&self.pepper, id, generation, &live.session().seed),
             scope: claims.scope,
         })
+    }
+
+    /// What is given of `asked`, or of all that was granted: as much as the client may still have (RFC 6749 §3.3).
+    pub(super) fn scope_of(&self, session: &Session, asked: Option<String>) -> Option<String> {
+        let scope = asked.or_else(|| session.scope.clone())?;
+        match self.clients.get(&session.client_id) {
+            Some(client) => client.limit(&scope),
+            None => Some(scope),
+        }
     }
 }

@@ -261,6 +261,7 @@ fn key_text(key: &Key) -> String {
         Key::Subject(id) => format!("portcullis:subject:{}", id.as_str()),
         Key::Tenant(id) => format!("portcullis:tenant:{}", id.as_str()),
         Key::Keys => "portcullis:keys".to_owned(),
+        Key::Assertion(id) => format!("portcullis:assertion:{:032x}", u128::from_be_bytes(*id)),
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) fn key_bytes(key: &Key) -> Vec<u8> {
         Key::Subject(id) => (b'u', id.as_str().as_bytes()),
         Key::Tenant(id) => (b't', id.as_str().as_bytes()),
         Key::Keys => (b'k', &[]),
+        Key::Assertion(id) => (b'a', id),
     };
     [&[kind], id].concat()
 }
