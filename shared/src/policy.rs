@@ -1,7 +1,9 @@
 //! Route policy: which routes there are, who may use them, and how fresh the gate must be to say so.
 //!
-//! Invariant: a [`Policy`] exists only checked: ids are unique, upstreams are known, and no route is hidden by an earlier
-//! one. The first route that matches wins.
+//! Wire format: `"PCP1"` ‖ postcard of routes and upstreams, made by the build of the edge and read by the gate.
+//!
+//! Invariant: a [`Policy`] exists only checked: ids are unique, upstreams are known and addresses, and no route is hidden by
+//! an earlier one. The first route that matches wins.
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -112,6 +114,14 @@ pub enum PolicyError {
         /// What it named.
         upstream: String,
     },
+    /// Not an address.
+    #[error("upstreams.{upstream}: {found:?} is neither \"self\" nor scheme, host and port such as \"http://127.0.0.1:8790\"")]
+    Address {
+        /// The upstream.
+        upstream: String,
+        /// What was found.
+        found: String,
+    },
     /// The bound is out of range.
     #[error("routes[{route}].staleness_ms_max: {found} is not from 100 to 300000")]
     Staleness {
@@ -131,17 +141,33 @@ pub enum PolicyError {
 }
 
 /// Checked routes with their upstreams.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     routes: Vec<Route>,
     upstreams: BTreeMap<String, String>,
 }
 
+/// Why bytes are no policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyBytesError {
+    /// Another format, cut off, or with trailing bytes.
+    #[error("not a policy of this version; build the edge again")]
+    Malformed,
+    /// Readable, and wrong.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+}
+
+/// The upstream that is the gate itself: it answers 204 with what it would have told an application.
+pub const UPSTREAM_SELF: &str = "self";
+
+const MAGIC: &[u8] = b"PCP1";
+
 /// What a request's place comes to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Routed<'a> {
-    /// The first route that matches.
-    Route(&'a Route),
+    /// The first route that matches, and its place among the routes.
+    Route(usize, &'a Route),
     /// No route has this host and path.
     NotFound,
     /// Routes have this host and path, with these methods only.
@@ -157,6 +183,9 @@ impl Policy {
     pub fn new(routes: Vec<Route>, upstreams: BTreeMap<String, String>) -> Result<Self, PolicyError> {
         if routes.is_empty() || routes.len() > ROUTES_MAX {
             return Err(PolicyError::Count);
+        }
+        if let Some((upstream, found)) = upstreams.iter().find(|(_, address)| !is_address(address)) {
+            return Err(PolicyError::Address { upstream: upstream.clone(), found: found.clone() });
         }
         for (index, route) in routes.iter().enumerate() {
             let earlier = || routes.iter().take(index);
@@ -176,6 +205,26 @@ impl Policy {
         Ok(Self { routes, upstreams })
     }
 
+    /// The bytes that [`Self::decode`] reads.
+    ///
+    /// # Errors
+    ///
+    /// A text that postcard cannot hold; no policy has one.
+    pub fn encode(&self) -> Result<Vec<u8>, PolicyBytesError> {
+        postcard::to_extend(&(&self.routes, &self.upstreams), MAGIC.to_vec()).map_err(|_| PolicyBytesError::Malformed)
+    }
+
+    /// The reverse of [`Self::encode`]; what is read is checked like any other policy.
+    ///
+    /// # Errors
+    ///
+    /// Other bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, PolicyBytesError> {
+        let bytes = bytes.strip_prefix(MAGIC).ok_or(PolicyBytesError::Malformed)?;
+        let ((routes, upstreams), rest) = postcard::take_from_bytes(bytes).map_err(|_| PolicyBytesError::Malformed)?;
+        if rest.is_empty() { Ok(Self::new(routes, upstreams)?) } else { Err(PolicyBytesError::Malformed) }
+    }
+
     /// The routes, in order.
     pub fn routes(&self) -> &[Route] {
         &self.routes
@@ -189,10 +238,10 @@ impl Policy {
     /// Finds the route of a request.
     pub fn route(&self, method: &str, host: Option<&str>, path: &CanonicalPath<'_>) -> Routed<'_> {
         let mut allowed = BTreeSet::new();
-        for route in self.routes.iter().filter(|route| route.is_at(host, path.as_str())) {
+        for (index, route) in self.routes.iter().enumerate().filter(|(_, route)| route.is_at(host, path.as_str())) {
             match &route.methods {
                 Some(methods) if !methods.contains(method) => allowed.extend(methods.iter().map(String::as_str)),
-                _ => return Routed::Route(route),
+                _ => return Routed::Route(index, route),
             }
         }
         if allowed.is_empty() { Routed::NotFound } else { Routed::MethodNotAllowed(allowed) }
@@ -251,6 +300,15 @@ impl PathPattern {
             (Self::Exact(_), Self::Under(_)) => false,
         }
     }
+}
+
+/// `self`, or an http(s) scheme with host and port and nothing after it: what is forwarded is the path that was judged.
+fn is_address(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    text == UPSTREAM_SELF
+        || rest.is_some_and(|rest| {
+            !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte))
+        })
 }
 
 #[cfg(test)]

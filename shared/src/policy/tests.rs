@@ -27,7 +27,10 @@ fn policy(routes: Vec<Route>) -> Result<Policy, PolicyError> {
 
 fn found(policy: &Policy, method: &str, host: Option<&str>, path: &str) -> Option<String> {
     match policy.route(method, host, &CanonicalPath::new(path).unwrap()) {
-        Routed::Route(route) => Some(route.id.clone()),
+        Routed::Route(index, route) => {
+            assert_eq!(policy.routes()[index].id, route.id);
+            Some(route.id.clone())
+        },
         Routed::NotFound | Routed::MethodNotAllowed(_) => None,
     }
 }
@@ -105,5 +108,37 @@ proptest! {
         let path = format!("{prefix}{}", rest.trim_start_matches('/'));
         prop_assert!(b.matches(&path));
         prop_assert!(!a.covers(&b) || a.matches(&path));
+    }
+}
+
+/// What the build wrote is what the gate reads; nothing else is read.
+#[test]
+fn a_policy_survives_its_bytes_and_other_bytes_are_none() {
+    let admin = Requirements { roles_any: ["admin".parse().unwrap()].into(), ..Requirements::default() };
+    let admin = Route { access: Access::Session(admin), ..for_methods("admin", "/admin/*", &["GET"]) };
+    let written = policy(vec![admin, route("app", "/*")]).unwrap();
+    let bytes = written.encode().unwrap();
+    assert_eq!(Policy::decode(&bytes), Ok(written));
+    for end in 0..bytes.len() {
+        assert_eq!(Policy::decode(&bytes[..end]), Err(PolicyBytesError::Malformed), "{end}");
+    }
+    let longer = [bytes.as_slice(), &[0]].concat();
+    assert_eq!(Policy::decode(&longer), Err(PolicyBytesError::Malformed));
+
+    let hidden = (vec![route("a", "/*"), route("b", "/x")], BTreeMap::from([("app", "self")]));
+    let bytes = postcard::to_extend(&hidden, MAGIC.to_vec()).unwrap();
+    let error = PolicyError::Shadowed { route: 1, by: "a".into() };
+    assert_eq!(Policy::decode(&bytes), Err(PolicyBytesError::Policy(error)), "bytes are checked like a file");
+}
+
+#[test]
+fn an_upstream_is_an_address_without_a_path() {
+    let with = |address: &str| Policy::new(vec![route("a", "/*")], BTreeMap::from([("app".into(), address.into())]));
+    for address in ["self", "http://127.0.0.1:8790", "https://app.example", "http://[::1]:80"] {
+        assert!(with(address).is_ok(), "{address}");
+    }
+    for address in ["", "app", "ftp://a", "http://", "http://a/", "http://a/b", "http://u@a", "http://a?b", "http://a b"] {
+        let error = PolicyError::Address { upstream: "app".into(), found: address.into() };
+        assert_eq!(with(address), Err(error), "{address}");
     }
 }
