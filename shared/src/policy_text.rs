@@ -45,7 +45,7 @@ pub struct PolicyTextError {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    upstreams: BTreeMap<String, String>,
+    upstreams: BTreeMap<String, Spanned<String>>,
     #[serde(default)]
     defaults: Defaults,
     routes: Vec<Spanned<RouteText>>,
@@ -78,9 +78,9 @@ struct RouteText {
     #[serde(default)]
     roles_any: Vec<Role>,
     #[serde(default)]
-    scope_all: Vec<String>,
+    scope_all: Vec<Spanned<String>>,
     #[serde(default)]
-    acr_any: Vec<String>,
+    acr_any: Vec<Spanned<String>>,
     max_age_s: Option<u64>,
     tenant: Option<TenantId>,
     staleness_ms_max: Option<u64>,
@@ -107,9 +107,15 @@ pub fn parse(file: &str, text: &str) -> Result<Policy, PolicyTextError> {
         let route = check(index, route.into_inner(), &read.defaults).map_err(|(at, problem)| fail(at, problem))?;
         routes.push(route);
     }
-    Policy::new(routes, read.upstreams).map_err(|error| {
+    let starts_of_upstreams: BTreeMap<_, _> =
+        read.upstreams.iter().map(|(name, address)| (name.clone(), address.span().start)).collect();
+    let upstreams = read.upstreams.into_iter().map(|(name, address)| (name, address.into_inner())).collect();
+    Policy::new(routes, upstreams).map_err(|error| {
+        if let PolicyError::Address { upstream, .. } = &error {
+            return fail(starts_of_upstreams.get(upstream).copied().unwrap_or(0), error.to_string());
+        }
         let route = match &error {
-            PolicyError::Count => None,
+            PolicyError::Count | PolicyError::Address { .. } => None,
             PolicyError::DuplicateId { route, .. }
             | PolicyError::UnknownUpstream { route, .. }
             | PolicyError::Staleness { route, .. }
@@ -131,8 +137,8 @@ fn check(index: usize, route: RouteText, defaults: &Defaults) -> Result<Route, (
     };
     let requirements = Requirements {
         roles_any: route.roles_any,
-        scope_all: route.scope_all,
-        acr_any: route.acr_any,
+        scope_all: check_tokens(index, "scope_all", route.scope_all)?,
+        acr_any: check_tokens(index, "acr_any", route.acr_any)?,
         max_age_s: route.max_age_s,
         tenant: route.tenant,
     };
@@ -155,6 +161,21 @@ fn check(index: usize, route: RouteText, defaults: &Defaults) -> Result<Route, (
         on_stale: route.on_stale.or(defaults.on_stale).unwrap_or_default(),
         upstream: route.upstream,
     })
+}
+
+/// RFC 6749 §3.3 scope tokens; the same form keeps `acr` fit for a challenge.
+fn check_tokens(index: usize, field: &str, tokens: Vec<Spanned<String>>) -> Result<Vec<String>, (usize, String)> {
+    let is_token = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+    };
+    match tokens.iter().find(|token| !is_token(token.get_ref())) {
+        Some(wrong) => {
+            let found = wrong.get_ref();
+            let problem = format!("routes[{index}].{field}: {found:?} is not visible ASCII without space, quote and backslash");
+            Err((wrong.span().start, problem))
+        }
+        None => Ok(tokens.into_iter().map(Spanned::into_inner).collect()),
+    }
 }
 
 fn check_methods(index: usize, methods: Spanned<BTreeSet<String>>) -> Result<BTreeSet<String>, (usize, String)> {
@@ -210,6 +231,10 @@ mod tests {
                 "policy.toml:4: routes[0].staleness_ms_max: 5 is not from 100 to 300000",
             ),
             (
+                "path = \"/a\"\nscope_all = [\"read\", \"two words\"]",
+                "policy.toml:8: routes[0].scope_all: \"two words\" is not visible ASCII without space, quote and backslash",
+            ),
+            (
                 "path = \"/a\"\non_stale = \"maybe\"",
                 "policy.toml:8: unknown variant `maybe`, expected one of `deny`, `allow`, `ask`",
             ),
@@ -221,6 +246,12 @@ mod tests {
         for (rest, text) in cases {
             assert_eq!(refused(&format!("{HEAD}{rest}\n")), text);
         }
+        let elsewhere = HEAD.replace("http://127.0.0.1:8790", "http://127.0.0.1:8790/path");
+        assert_eq!(
+            refused(&format!("{elsewhere}path = \"/a\"\n")),
+            "policy.toml:2: upstreams.app: \"http://127.0.0.1:8790/path\" is neither \"self\" nor scheme, host and port \
+             such as \"http://127.0.0.1:8790\""
+        );
         assert!(
             refused(&format!("{HEAD}path = \"/a\"\ncolour = \"red\"\n"))
                 .starts_with("policy.toml:8: unknown field `colour`")
