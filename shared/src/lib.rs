@@ -29,6 +29,7 @@ pub mod policy;
 pub mod policy_text;
 pub mod refresh;
 pub mod replica;
+pub mod request;
 pub mod revocation;
 pub mod session;
 pub mod subject;
