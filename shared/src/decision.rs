@@ -6,7 +6,8 @@
 //! Invariant (I1): nothing is allowed under a floor that the replica holds, nor, on a route that denies when stale, by a
 //! replica that is older than the route allows.
 
-use core::time::Duration;
+use alloc::{format, string::String};
+use core::{fmt::Write as _, time::Duration};
 
 use crate::{
     policy::{Access, OnStale, Requirements, Route},
@@ -21,8 +22,6 @@ use crate::{
 pub enum Credential<'a> {
     /// Nothing.
     None,
-    /// More than one, or none that can be read.
-    Ambiguous,
     /// An access token that does not verify.
     Bad(TokenError),
     /// An access token whose signature, issuer and audience were checked.
@@ -45,8 +44,6 @@ pub struct View<'a> {
 pub enum Denied {
     /// 401 with a challenge and no error code (RFC 6750 §3.1).
     NoCredential,
-    /// 400 `invalid_request`.
-    Ambiguous,
     /// 401 `invalid_token`; another token may help, so a browser's is renewed in line.
     InvalidToken(TokenError),
     /// 401 `invalid_token`: under a floor of this scope.
@@ -68,7 +65,6 @@ impl Denied {
     pub const fn name(self) -> &'static str {
         match self {
             Self::NoCredential => "no_credential",
-            Self::Ambiguous => "ambiguous_credential",
             Self::InvalidToken(TokenError::Expired) => "expired",
             Self::InvalidToken(_) => "invalid_token",
             Self::Revoked(_) => "revoked",
@@ -90,16 +86,67 @@ pub enum Decision<'a> {
     Allow(&'a Claims),
     /// It does not pass.
     Deny(Denied),
-    /// Only the origin can tell whether the holder of these claims may pass.
+    /// Only the origin can tell whether the holder of these claims may pass: what it says makes the replica fresh.
     Ask(&'a Claims),
 }
+
+impl Denied {
+    /// The status of the answer.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::NoCredential | Self::InvalidToken(_) | Self::Revoked(_) | Self::Authentication => 401,
+            Self::Scope | Self::Roles | Self::Tenant => 403,
+            Self::Stale => 503,
+        }
+    }
+
+    /// What the client is told; the same whatever is wrong with a token (BRR-08).
+    pub const fn detail(self) -> &'static str {
+        match self {
+            Self::NoCredential => "this needs an access token",
+            Self::InvalidToken(_) | Self::Revoked(_) => "the access token is malformed, expired or revoked",
+            Self::Scope | Self::Roles | Self::Tenant => "the access token does not allow this",
+            Self::Authentication => "this needs a stronger or more recent authentication",
+            Self::Stale => "the gate does not know enough to decide; try again",
+        }
+    }
+
+    /// `WWW-Authenticate` for an answer on this route (RFC 6750 §3, RFC 9470 §3); none for 503.
+    ///
+    /// Roles and tenant are not named: who may come is no business of those who may not.
+    pub fn challenge(self, route: &Route) -> Option<String> {
+        let error = match self {
+            // RFC 6750 §3.1: no error code for a request without credentials.
+            Self::NoCredential => return Some(format!("Bearer realm=\"{REALM}\"")),
+            Self::InvalidToken(_) | Self::Revoked(_) => "invalid_token",
+            Self::Scope | Self::Roles | Self::Tenant => "insufficient_scope",
+            Self::Authentication => "insufficient_user_authentication",
+            Self::Stale => return None,
+        };
+        let mut text = format!("Bearer realm=\"{REALM}\", error=\"{error}\"");
+        if let Access::Session(Requirements { scope_all, acr_any, max_age_s, .. }) = &route.access {
+            if self == Self::Scope {
+                let _ = write!(text, ", scope=\"{}\"", scope_all.join(" "));
+            }
+            if self == Self::Authentication && !acr_any.is_empty() {
+                let _ = write!(text, ", acr_values=\"{}\"", acr_any.join(" "));
+            }
+            if let (Self::Authentication, Some(max_age)) = (self, max_age_s) {
+                let _ = write!(text, ", max_age=\"{max_age}\"");
+            }
+        }
+        Some(text)
+    }
+}
+
+/// The protection space of every challenge (RFC 9110 §11.5).
+pub const REALM: &str = "portcullis";
 
 /// Decides.
 pub fn decide<'a>(route: &Route, credential: Credential<'a>, view: View<'_>, now: Timestamp) -> Decision<'a> {
     let Access::Session(requirements) = &route.access else { return Decision::Anonymous };
     let token = match credential {
         Credential::None => return Decision::Deny(Denied::NoCredential),
-        Credential::Ambiguous => return Decision::Deny(Denied::Ambiguous),
         Credential::Bad(error) => return Decision::Deny(Denied::InvalidToken(error)),
         Credential::Token(token) => token,
     };

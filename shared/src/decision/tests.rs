@@ -50,7 +50,6 @@ fn the_credential_comes_first() {
     let floors = Floors::new();
     let decide = |credential| decide(&route(Requirements::default()), credential, fresh(&floors), now());
     assert_eq!(decide(Credential::None), Decision::Deny(Denied::NoCredential));
-    assert_eq!(decide(Credential::Ambiguous), Decision::Deny(Denied::Ambiguous));
     let bad = decide(Credential::Bad(TokenError::Signature));
     assert_eq!(bad, Decision::Deny(Denied::InvalidToken(TokenError::Signature)));
     let anonymous = Route { access: Access::Anonymous, ..route(Requirements::default()) };
@@ -151,7 +150,6 @@ proptest! {
 fn every_denial_has_a_name_of_its_own() {
     let all = [
         Denied::NoCredential,
-        Denied::Ambiguous,
         Denied::InvalidToken(TokenError::Expired),
         Denied::InvalidToken(TokenError::Signature),
         Denied::Revoked(ScopeKind::Session),
@@ -165,4 +163,28 @@ fn every_denial_has_a_name_of_its_own() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), all.len());
+}
+
+/// BRR-01 to BRR-04, STP-01.
+#[test]
+fn challenges_say_what_is_missing_and_no_more() {
+    let plain = route(Requirements::default());
+    let challenge = |denied: Denied, route: &Route| denied.challenge(route).unwrap_or_default();
+    assert_eq!(challenge(Denied::NoCredential, &plain), r#"Bearer realm="portcullis""#);
+    let bad = [Denied::InvalidToken(TokenError::Signature), Denied::Revoked(ScopeKind::Session)];
+    for denied in bad {
+        assert_eq!(challenge(denied, &plain), r#"Bearer realm="portcullis", error="invalid_token""#);
+        assert_eq!((denied.status(), denied.detail()), (401, bad[0].detail()), "BRR-08");
+    }
+    let scope = route(Requirements { scope_all: vec!["read".into(), "write".into()], ..Requirements::default() });
+    let wanted = r#"Bearer realm="portcullis", error="insufficient_scope", scope="read write""#;
+    assert_eq!((Denied::Scope.status(), challenge(Denied::Scope, &scope).as_str()), (403, wanted));
+    let roles = route(Requirements { roles_any: vec!["secret-role".parse().unwrap()], ..Requirements::default() });
+    assert_eq!(challenge(Denied::Roles, &roles), r#"Bearer realm="portcullis", error="insufficient_scope""#);
+    let acr = Requirements { acr_any: vec!["a".into(), "b".into()], max_age_s: Some(300), ..Requirements::default() };
+    assert_eq!(
+        challenge(Denied::Authentication, &route(acr)),
+        r#"Bearer realm="portcullis", error="insufficient_user_authentication", acr_values="a b", max_age="300""#
+    );
+    assert_eq!((Denied::Stale.status(), Denied::Stale.challenge(&plain)), (503, None));
 }
