@@ -18,7 +18,10 @@ function keyOf(algorithm, bytes) {
   let key = keys.get(name);
   if (key === undefined) {
     if (keys.size >= KEYS_MAX) keys.clear();
-    key = crypto.createPublicKey({ key: der, format: "der", type: "spki" });
+    // workerd takes r ‖ s only beside the encoded key, not beside a KeyObject.
+    key = algorithm === 1
+      ? crypto.createPublicKey({ key: der, format: "der", type: "spki" })
+      : { key: der, format: "der", type: "spki", dsaEncoding: "ieee-p1363" };
     keys.set(name, key);
   }
   return key;
@@ -27,10 +30,7 @@ function keyOf(algorithm, bytes) {
 /** Whether `signature` is one of `message`; 1 is Ed25519, 2 is ES256 with a signature of r ‖ s. Never throws. */
 export function verify(algorithm, key, message, signature) {
   try {
-    const handle = keyOf(algorithm, key);
-    return algorithm === 1
-      ? crypto.verify(null, message, handle, signature)
-      : crypto.verify("sha256", message, { key: handle, dsaEncoding: "ieee-p1363" }, signature);
+    return crypto.verify(algorithm === 1 ? null : "sha256", message, keyOf(algorithm, key), signature);
   } catch {
     return false;
   }
