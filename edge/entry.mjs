@@ -1,184 +1,236 @@
 // The Worker's entry: hands a request to the gate's checks in WebAssembly and does the I/O that they ask for.
+//
+// The hot path is `fetch` down to `answer`: no promise, no object and no conversion but those that the runtime asks for. The
+// generated code of index.js instantiates the module anew after a panic; the new instance says `UNREADY`, and all that was
+// known of the old one (`shared`) is taken anew.
 import app, { Hub } from "./index.js";
+import policy from "./policy.bin";
+import { forward } from "./upstream.mjs";
 
 export { Hub };
 
 const wasm = app.prototype;
-const PULL_MS_MIN = 200;
-const PULL_STAMP_MS = 1000;
-const WAIT_MS_MAX = 1500;
 
-let configured = false;
-let pulling = null;
+// The verdicts of `check` in gate.rs.
+const [UNREADY, ALLOW, ANONYMOUS, REFUSE, ASK_HUB, ASK_ORIGIN, RENEW, RESERVED] = [0, 1, 2, 3, 4, 5, 6, 7];
+const [NOBODY, HUB, ORIGIN] = [0, 1, 2];
+
+const PULL_MS_MIN = 200; // between pulls in the background
+const PULL_MS_MAX = 1_500; // deadline of one pull, and how long a request waits for it
+const RETRY_MS = 1_000; // after a pull that failed, nobody waits for another one
+const PUSH_BYTES_MAX = 32 * 1024 * 1024; // as in hub.rs
+const RENEW_MS_MAX = 3_000;
+const BINDINGS = [
+  "ISSUER", "AUDIENCE", "ORIGIN_URL", "FEED_KEYS", "TRUSTED_JWKS", "CLOCK_SKEW_MS_MAX", "ACCESS_COOKIE", "REFRESH_COOKIE",
+];
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+let shared = null; // { memory, input, output, routes, hasFeed } of the instance in use
+let pulling = null; // the pull of the hub that is under way
 let pulledAt = 0;
+let failedAt = 0;
+
+class NotConfigured extends Error {}
 
 function configure(env) {
-  wasm.configure(JSON.stringify({
-    issuer: env.ISSUER,
-    audience: env.AUDIENCE,
-    feed_keys: env.FEED_KEYS ?? "",
-    trusted_jwks: env.TRUSTED_JWKS || null,
-    freshness_ms_max: Number(env.FRESHNESS_MS_MAX ?? 5000),
-    clock_skew_ms_max: Number(env.CLOCK_SKEW_MS_MAX ?? 2000),
-    access_cookie: env.ACCESS_COOKIE ?? "__Host-Http-at",
-    refresh_cookie: env.REFRESH_COOKIE ?? "__Host-Http-rt",
-  }));
-  configured = true;
+  const bindings = {};
+  for (const name of BINDINGS) bindings[name] = env[name] == null ? null : String(env[name]);
+  try {
+    wasm.configure(JSON.stringify(bindings), new Uint8Array(policy));
+  } catch (error) {
+    throw new NotConfigured(String(error?.message ?? error));
+  }
+  const addresses = JSON.parse(env.UPSTREAMS || "{}");
+  const routes = JSON.parse(wasm.routes()).map(({ id, upstream, address }) => ({ id, address: addresses[upstream] ?? address }));
+  shared = { memory: wasm.linear_memory(), places: wasm.buffers(), input: null, output: null, routes, hasFeed: wasm.position() !== "" };
+  view();
 }
 
-const hub = (env, name) => env.HUB.get(env.HUB.idFromName(name ?? env.HUB_NAME ?? "local"));
-
-async function pull(env) {
-  const answer = await hub(env).fetch(`http://hub/sync?${wasm.position()}`, { signal: AbortSignal.timeout(WAIT_MS_MAX) });
-  if (answer.ok) wasm.accept(new Uint8Array(await answer.arrayBuffer()), Date.now());
+// The views of the buffers; growing memory detaches those of before.
+function view() {
+  const { memory, places: [input, inputLength, output, outputLength] } = shared;
+  shared.input = new Uint8Array(memory.buffer, input, inputLength);
+  shared.output = new Uint8Array(memory.buffer, output, outputLength);
 }
 
-// One pull at a time; a stamp that expires, since the request that began it may have been cancelled.
+// Verdict (8 bits), route (8), length of the output (16).
+function check(req, env, asked, renewed) {
+  if (shared === null) configure(env);
+  if (shared.input.byteLength === 0) view();
+  const { method, headers } = req;
+  let text = `${method}\n${req.url}\n${headers.get("authorization") ?? ""}\n${headers.get("cookie") ?? ""}`;
+  // Safe methods need no proof of where they come from.
+  if (method !== "GET" && method !== "HEAD") text += `\n${headers.get("origin") ?? ""}\n${headers.get("sec-fetch-site") ?? ""}`;
+  else if (renewed) text += "\n\n";
+  if (renewed) text += `\n${renewed}`;
+  const { read, written } = encoder.encodeInto(text, shared.input);
+  if (read < text.length) return 8;
+  const said = wasm.check(written, asked, Date.now());
+  if ((said & 0xff) !== UNREADY) return said;
+  shared = null;
+  configure(env);
+  return check(req, env, asked, renewed);
+}
+
+function output(said) {
+  if (shared.output.byteLength === 0) view();
+  return decoder.decode(shared.output.subarray(0, said >>> 16));
+}
+
+export default {
+  fetch(req, env, ctx) {
+    try {
+      const said = check(req, env, NOBODY);
+      const background = refresh(env, PULL_MS_MIN);
+      if (background !== null) ctx.waitUntil(background);
+      return answer(said, req, env, ctx, NOBODY);
+    } catch (error) {
+      return failed(error);
+    }
+  },
+};
+
+// What the verdict comes to; a renewal brings `Set-Cookie` lines for the answer.
+function answer(said, req, env, ctx, asked, renewal) {
+  switch (said & 0xff) {
+    case ALLOW: return forward(req, shared.routes[(said >>> 8) & 0xff].address, output(said).split("\n"), renewal?.lines);
+    case ANONYMOUS: return forward(req, shared.routes[(said >>> 8) & 0xff].address, ["", "", "", "", "", output(said)]);
+    case REFUSE: return refuse(output(said).split("\n"), renewal?.lines);
+    case ASK_HUB: return again(req, env, ctx, HUB, waitForHub(env, ctx), renewal);
+    case ASK_ORIGIN: return again(req, env, ctx, ORIGIN, pullFrom(env, "origin"), renewal);
+    case RENEW: return renew(req, env, ctx, asked, output(said));
+    case RESERVED: return reserved(req, env);
+    default: return refuse(["431", "too_large", "", "", "the URL and the headers that count are too large together"]);
+  }
+}
+
+async function again(req, env, ctx, asked, waited, renewal) {
+  try {
+    await waited.catch(() => {});
+    return await answer(check(req, env, asked, renewal?.token), req, env, ctx, asked, renewal);
+  } catch (error) {
+    return failed(error);
+  }
+}
+
+function failed(error) {
+  console.error(JSON.stringify({ event: "gate_failed", reason: String(error?.message ?? error) }));
+  const detail = error instanceof NotConfigured ? "the gate is not configured; its log says why" : "the gate failed";
+  return refuse(["503", "gate", "", "", detail]);
+}
+
+function refuse([status, name, challenge, allow, detail], lines = []) {
+  const headers = new Headers({ "content-type": "application/problem+json", "cache-control": "no-store" });
+  if (challenge) headers.set("www-authenticate", challenge);
+  if (allow) headers.set("allow", allow);
+  if (status === "503") headers.set("retry-after", "1");
+  for (const line of lines) headers.append("set-cookie", line);
+  const body = { type: "about:blank", title: "Refused at the gate", status: Number(status), detail, reason: told(name) };
+  return new Response(JSON.stringify(body), { status: Number(status), headers });
+}
+
+// BRR-08: whatever is wrong with a token, its holder learns the same.
+const told = (name) => (name === "expired" || name === "revoked" ? "invalid_token" : name);
+
+// --- the feed ---
+
+const hub = (env, name) => env.HUB.get(env.HUB.idFromName(name));
+const hubName = (env) => env.HUB_NAME || "local";
+
+async function pullFrom(env, source) {
+  const query = wasm.position();
+  if (query === "") return;
+  const init = { signal: AbortSignal.timeout(PULL_MS_MAX) };
+  const answer = source === "hub"
+    ? await hub(env, hubName(env)).fetch(`http://hub/sync?${query}`, init)
+    : await fetch(`${env.ORIGIN_URL.replace(/\/+$/, "")}/feed/delta?${query}`, init);
+  const bytes = await answer.arrayBuffer();
+  if (!answer.ok) throw new Error(`the ${source} answered ${answer.status}`);
+  if (!wasm.accept(new Uint8Array(bytes), Date.now())) throw new Error(`the frames of the ${source} were refused`);
+}
+
+// One pull of the hub at a time; one that takes longer than its deadline is given up, since the request that began it may
+// have been cancelled together with it.
 function refresh(env, ms) {
+  if (!shared.hasFeed) return null;
   const now = Date.now();
-  if (pulling !== null && now - pulledAt < PULL_STAMP_MS) return pulling;
-  if (now - pulledAt < ms) return null;
+  const age = now - pulledAt;
+  if (pulling !== null && age < PULL_MS_MAX) return pulling;
+  if (age < ms && age >= 0) return null;
   pulledAt = now;
-  const mine = pull(env).catch(() => {}).finally(() => { if (pulling === mine) pulling = null; });
+  const mine = pullFrom(env, "hub").then(() => { failedAt = 0; }, (error) => {
+    failedAt = Date.now();
+    console.warn(JSON.stringify({ event: "gate_pull_failed", reason: String(error?.message ?? error) }));
+  }).finally(() => { if (pulling === mine) pulling = null; });
   pulling = mine;
   return mine;
 }
 
-const problem = (status, detail, headers = {}) =>
-  new Response(JSON.stringify({ type: "about:blank", title: "Refused at the gate", status, detail }), {
-    status,
-    headers: { "content-type": "application/problem+json", "cache-control": "no-store", ...headers },
-  });
-
-function refuse(status, code, detail) {
-  if (status !== 401) return problem(status, detail);
-  // RFC 6750 §3.1: no error code for a request without credentials.
-  return problem(status, detail, { "www-authenticate": code ? `Bearer realm="portcullis", error="${code}"` : 'Bearer realm="portcullis"' });
+async function waitForHub(env, ctx) {
+  if (Date.now() - failedAt < RETRY_MS) return;
+  const pull = refresh(env, 0);
+  if (pull === null) return;
+  ctx.waitUntil(pull);
+  await Promise.race([pull, new Promise((done) => setTimeout(done, PULL_MS_MAX))]);
 }
 
-function ask(req, authorization) {
-  const headers = req.headers;
-  return wasm.check(JSON.stringify({
-    method: req.method,
-    url: req.url,
-    authorization: authorization ?? headers.get("authorization"),
-    cookie: authorization ? null : headers.get("cookie"),
-    origin: headers.get("origin"),
-    site: headers.get("sec-fetch-site"),
-  }), Date.now());
-}
+// --- renewal of a browser's session, in line ---
 
-async function judge(req, env, ctx, authorization) {
-  let said = ask(req, authorization);
-  if (said === "unready") {
-    configure(env);
-    said = ask(req, authorization);
-  }
-  if (said === "wait") {
-    for (let turn = 0; said === "wait" && turn < 2; turn++) {
-      await Promise.race([refresh(env, 0), new Promise((done) => setTimeout(done, WAIT_MS_MAX))]);
-      said = ask(req, authorization);
-    }
-  } else {
-    const background = refresh(env, PULL_MS_MIN);
-    if (background !== null) ctx.waitUntil(background);
-  }
-  return said;
-}
-
-async function forward(req, env, said, setCookies) {
-  const [, subject, session, tenant, roles, version, cookies] = said.split("\n");
-  const identity = { subject, session, tenant, roles, version };
-  const upstream = Object.values(JSON.parse(env.UPSTREAMS ?? "{}"))[0] ?? "self";
-  let answer;
-  if (upstream === "self") {
-    answer = new Response(null, { status: 204 });
-    for (const name in identity) answer.headers.set(`portcullis-${name}`, identity[name]);
-  } else {
-    const url = new URL(req.url);
-    const headers = new Headers(req.headers);
-    for (const name of [...headers.keys()]) {
-      if (name.replaceAll("_", "-").startsWith("portcullis-")) headers.delete(name);
-    }
-    if (/^bearer /i.test(headers.get("authorization") ?? "")) headers.delete("authorization");
-    if (cookies || setCookies.length > 0) headers.set("cookie", cookies); else headers.delete("cookie");
-    for (const name in identity) headers.set(`portcullis-${name}`, identity[name]);
-    answer = await fetch(new Request(new URL(upstream).origin + url.pathname + url.search, new Request(req, { headers, redirect: "manual" })));
-    if (answer.status === 101) return answer;
-    answer = new Response(answer.body, answer);
-  }
-  for (const line of setCookies) answer.headers.append("set-cookie", line);
-  return answer;
-}
-
-async function renew(req, env, ctx, token) {
-  let answer;
+async function renew(req, env, ctx, asked, token) {
   try {
-    answer = await fetch(`${env.ORIGIN_URL}/oauth2/token`, {
-      method: "POST",
-      body: new URLSearchParams({ grant_type: "refresh_token", refresh_token: token, client_id: env.CLIENT_ID ?? "web" }),
-      signal: AbortSignal.timeout(WAIT_MS_MAX),
-    });
-  } catch {
-    return problem(503, "the session cannot be renewed now", { "retry-after": "1" });
-  }
-  if (answer.status >= 500) return problem(503, "the session cannot be renewed now", { "retry-after": "1" });
-  const attributes = "; Path=/; Secure; HttpOnly; SameSite=Lax";
-  const names = [env.ACCESS_COOKIE ?? "__Host-Http-at", env.REFRESH_COOKIE ?? "__Host-Http-rt"];
-  if (!answer.ok) {
-    const refused = refuse(401, "invalid_token", "the session has ended");
-    for (const name of names) refused.headers.append("set-cookie", `${name}=${attributes}; Max-Age=0`);
-    return refused;
-  }
-  const tokens = await answer.json();
-  const said = await judge(req, env, ctx, `Bearer ${tokens.access_token}`);
-  const lines = [`${names[0]}=${tokens.access_token}${attributes}`, `${names[1]}=${tokens.refresh_token}${attributes}`];
-  const done = said.startsWith("forward")
-    ? await forward(req, env, withoutOurs(said, req, names), lines)
-    : settle(said);
-  if (!said.startsWith("forward")) for (const line of lines) done.headers.append("set-cookie", line);
-  return done;
-}
-
-// The check saw the new token instead of the cookies, so what is left of them is told here.
-function withoutOurs(said, req, names) {
-  const ours = names.map((name) => name.toLowerCase());
-  const left = (req.headers.get("cookie") ?? "").split(/[;,]/).map((pair) => pair.trim())
-    .filter((pair) => pair && !ours.includes(pair.split("=")[0].trim().toLowerCase()));
-  return said.slice(0, said.lastIndexOf("\n") + 1) + left.join("; ");
-}
-
-function settle(said) {
-  if (said.startsWith("answer ")) {
-    const [head, code, detail] = said.split("\n");
-    return refuse(Number(head.slice(7)), code, detail);
-  }
-  return problem(503, "the gate is not fresh enough to decide", { "retry-after": "1" });
-}
-
-async function reserved(req, env, ctx) {
-  const path = new URL(req.url).pathname;
-  const push = /^\/\.portcullis\/hubs\/([a-z0-9-]{1,64})\/frames$/.exec(path);
-  if (push && req.method === "POST") return hub(env, push[1]).fetch(req);
-  if (path === "/.portcullis/status" && req.method === "GET") {
-    await refresh(env, PULL_MS_MIN);
-    return new Response(wasm.status(), { headers: { "content-type": "application/json", "cache-control": "no-store" } });
-  }
-  return problem(404, "there is nothing here");
-}
-
-export default {
-  async fetch(req, env, ctx) {
-    try {
-      if (!configured) configure(env);
-      const said = await judge(req, env, ctx);
-      if (said.startsWith("forward")) return await forward(req, env, said, []);
-      if (said === "reserved") return await reserved(req, env, ctx);
-      if (said.startsWith("renew")) return await renew(req, env, ctx, said.slice(6));
-      return settle(said);
-    } catch (error) {
-      console.error("gate failed", error?.message);
-      return problem(503, "the gate failed", { "retry-after": "1" });
+    const names = [env.ACCESS_COOKIE || "__Host-Http-at", env.REFRESH_COOKIE || "__Host-Http-rt"];
+    const attributes = "; Path=/; Secure; HttpOnly; SameSite=Lax";
+    const tokens = await exchange(env, token);
+    if (tokens === null) {
+      const cleared = names.map((name) => `${name}=${attributes}; Max-Age=0`);
+      const challenge = 'Bearer realm="portcullis", error="invalid_token"';
+      return refuse(["401", "session_over", challenge, "", "the session is over"], cleared);
     }
-  },
-};
+    const lines = [`${names[0]}=${tokens.access_token}${attributes}`, `${names[1]}=${tokens.refresh_token}${attributes}`];
+    const renewal = { token: tokens.access_token, lines };
+    return await answer(check(req, env, asked, renewal.token), req, env, ctx, asked, renewal);
+  } catch (error) {
+    console.warn(JSON.stringify({ event: "gate_renewal_failed", reason: String(error?.message ?? error) }));
+    return refuse(["503", "renewal", "", "", "the session cannot be renewed now; try again"]);
+  }
+}
+
+// New tokens; none if the session is over. Everything else is a failure that ends no session.
+async function exchange(env, token) {
+  const body = new URLSearchParams({ grant_type: "refresh_token", refresh_token: token, client_id: env.CLIENT_ID || "web" });
+  const url = `${env.ORIGIN_URL.replace(/\/+$/, "")}/oauth2/token`;
+  const answer = await fetch(url, { method: "POST", body, signal: AbortSignal.timeout(RENEW_MS_MAX) });
+  const said = await answer.json();
+  if (answer.ok) return said;
+  if (answer.status === 400 && said.error === "invalid_grant") return null;
+  throw new Error(`the origin answered ${answer.status} ${said.error}`);
+}
+
+// --- the gate's own paths ---
+
+async function reserved(req, env) {
+  try {
+    const url = new URL(req.url);
+    const place = /^\/\.portcullis\/hubs\/([a-z0-9-]{1,64})\/(frames|sync)$/.exec(url.pathname);
+    // Only the hub of this gate: a name made up by someone else must not bring an object to life.
+    if (place && place[1] === hubName(env)) return await hubAnswer(req, env, place[2], url.search);
+    if (url.pathname === "/.portcullis/status" && req.method === "GET") {
+      await (refresh(env, PULL_MS_MIN) ?? null);
+      return new Response(wasm.status(Date.now()), { headers: { "content-type": "application/json", "cache-control": "no-store" } });
+    }
+    return refuse(["404", "no_route", "", "", "there is nothing here"]);
+  } catch (error) {
+    return failed(error);
+  }
+}
+
+async function hubAnswer(req, env, what, search) {
+  if (what === "sync" && req.method === "GET") return hub(env, hubName(env)).fetch(`http://hub/sync${search}`);
+  if (what === "sync") return refuse(["405", "method", "", "GET", "frames are handed out by GET"]);
+  if (req.method !== "POST") return refuse(["405", "method", "", "POST", "frames are taken in by POST"]);
+  const length = Number(req.headers.get("content-length") ?? NaN);
+  if (!(length <= PUSH_BYTES_MAX)) return refuse(["413", "too_large", "", "", `frames may have ${PUSH_BYTES_MAX} bytes, with Content-Length`]);
+  return hub(env, hubName(env)).fetch(req);
+}

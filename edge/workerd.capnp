@@ -14,6 +14,8 @@ const config :Workerd.Config = (
 const gate :Workerd.Worker = (
   modules = [
     (name = "entry.mjs", esModule = embed "entry.mjs"),
+    (name = "upstream.mjs", esModule = embed "upstream.mjs"),
+    (name = "policy.bin", data = embed "policy.bin"),
     (name = "index.js", esModule = embed "index.js"),
     (name = "index_bg.wasm", wasm = embed "index_bg.wasm")
   ],
@@ -23,12 +25,16 @@ const gate :Workerd.Worker = (
   durableObjectStorage = (localDisk = "disk"),
   bindings = [
     (name = "HUB", durableObjectNamespace = "Hub"),
-    (name = "HUB_NAME", text = "local"),
+    (name = "HUB_NAME", fromEnvironment = "HUB_NAME"),
     (name = "ORIGIN_URL", fromEnvironment = "ORIGIN_URL"),
     (name = "ISSUER", fromEnvironment = "ISSUER"),
     (name = "AUDIENCE", fromEnvironment = "AUDIENCE"),
     (name = "CLIENT_ID", fromEnvironment = "CLIENT_ID"),
     (name = "FEED_KEYS", fromEnvironment = "FEED_KEYS"),
+    (name = "TRUSTED_JWKS", fromEnvironment = "TRUSTED_JWKS"),
+    (name = "CLOCK_SKEW_MS_MAX", fromEnvironment = "CLOCK_SKEW_MS_MAX"),
+    (name = "ACCESS_COOKIE", fromEnvironment = "ACCESS_COOKIE"),
+    (name = "REFRESH_COOKIE", fromEnvironment = "REFRESH_COOKIE"),
     (name = "UPSTREAMS", fromEnvironment = "UPSTREAMS")
   ]
 );

@@ -1,252 +1,330 @@
 //! The gate: judges a request from the replica of this isolate, in one call from the entry module.
 //!
-//! The entry module (`edge/entry.mjs`) does the I/O; everything that decides is here. All routes are `bounded`, by the
-//! bound of the configuration, and fail closed.
+//! The entry module (`edge/entry.mjs`) does the I/O that a verdict asks for; everything that decides is here and in `shared`.
 //!
-//! Invariant: without a configured gate with a synced replica nothing is admitted; a new instance of the module begins so.
+//! Wire format of the input: method, URL, `Authorization`, `Cookie`, `Origin`, `Sec-Fetch-Site` and the access token of a
+//! renewal, a line each, empty where there is none. None of them can hold a line break.
+//!
+//! Invariant: without a configured gate nothing is admitted; a new instance of the module begins so, with a replica that
+//! knows nothing (I1, I5).
 
-use std::{cell::RefCell, collections::HashMap, time::Duration};
+use core::cell::RefCell;
+use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use serde_json::json;
 use shared::{
-    cookie, csrf,
+    cookie,
+    decision::{Credential, Decision, Denied, View, decide},
     feed::UnverifiedFrame,
-    id::Role,
-    keys::{KeySet, PublicKey},
-    path::{CanonicalPath, Target},
+    keys::KeySet,
+    policy::{OnStale, Policy, Route, Routed},
     replica::{Freshness, Replica},
+    request::{self, Facts, Presented},
     time::Timestamp,
-    token::{AccessToken, Expected, TOKEN_BYTES_MAX, TokenError},
+    token::{Expected, TokenError},
 };
 use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 
-use crate::verify::Runtime;
+use crate::{
+    buffers::exchange,
+    refusal::Refusal,
+    settings::{Settings, Trust},
+    tokens::{Tokens, teach},
+    verify::Runtime,
+};
 
-/// Verified tokens that are kept: about 2 KiB each.
-const CACHED_TOKENS_MAX: usize = 8_192;
-
-/// How long a floor that a token taught is kept beyond the token.
-const LEARN_MARGIN: Duration = Duration::from_secs(60);
+/// Everything below this path is the gate's own, on every host.
+const RESERVED: &str = "/.portcullis";
 
 thread_local! {
     static GATE: RefCell<Option<Gate>> = const { RefCell::new(None) };
 }
 
-#[derive(Deserialize)]
-struct Settings {
-    issuer: String,
-    audience: String,
-    feed_keys: String,
-    trusted_jwks: Option<String>,
-    freshness_ms_max: u64,
-    clock_skew_ms_max: u64,
-    access_cookie: String,
-    refresh_cookie: String,
-}
-
 struct Gate {
     settings: Settings,
-    feed_keys: Vec<PublicKey>,
-    trusted: Option<KeySet>,
+    policy: Policy,
     replica: Replica,
-    /// Of the key set that the cache was filled under.
-    keys_version: u64,
-    cache: HashMap<Box<str>, AccessToken>,
+    tokens: Tokens,
+    /// How often each verdict was given, by its name.
+    verdicts: BTreeMap<&'static str, u64>,
+    frames_refused: u64,
 }
 
-/// What the entry module hands over about a request.
-#[derive(Deserialize)]
-struct Asked {
-    method: String,
-    url: String,
-    authorization: Option<String>,
-    cookie: Option<String>,
-    origin: Option<String>,
-    site: Option<String>,
+/// What the entry module has done so far so that a request can be judged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Asked {
+    Nobody,
+    Hub,
+    Origin,
 }
 
+/// What the entry module does next; its numbers are those of `entry.mjs`.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    Forward(String),
-    Answer(u16, &'static str, &'static str),
-    Wait,
-    Renew(String),
-    Reserved,
+    /// There is no configured gate in this instance.
+    Unready = 0,
+    /// Forwarded; out: the identity, and the cookies that are left.
+    Allow = 1,
+    /// Forwarded without identity; out: the cookies that are left.
+    Anonymous = 2,
+    /// Answered; out: status, name, `WWW-Authenticate`, `Allow`, detail.
+    Refuse = 3,
+    /// The hub is asked, then the gate again.
+    AskHub = 4,
+    /// The origin is asked, then the gate again.
+    AskOrigin = 5,
+    /// The session is renewed, then the gate is asked again; out: the refresh token.
+    Renew = 6,
+    /// The path is the gate's own.
+    Reserved = 7,
+    /// The request does not fit.
+    TooLarge = 8,
 }
 
 /// Prepares the gate of this isolate, with an empty replica that is not ready until frames came.
 ///
 /// # Errors
 ///
-/// A setting is missing or malformed.
+/// A binding is missing or wrong, or the policy is not one.
 #[wasm_bindgen]
-pub fn configure(settings: &str) -> Result<(), JsError> {
-    let settings: Settings = serde_json::from_str(settings)?;
-    let feed_keys = settings.feed_keys.split_ascii_whitespace().map(PublicKey::ed25519_from_text);
-    let feed_keys = feed_keys.collect::<Result<Vec<_>, _>>()?;
-    let trusted = settings.trusted_jwks.as_deref().map(KeySet::from_jwks).transpose()?;
-    let gate = Gate { settings, feed_keys, trusted, replica: Replica::new(), keys_version: 0, cache: HashMap::new() };
+pub fn configure(bindings: &str, policy: &[u8]) -> Result<(), JsError> {
+    let gate = Gate {
+        settings: Settings::read(bindings)?,
+        policy: Policy::decode(policy)?,
+        replica: Replica::new(),
+        tokens: Tokens::new(),
+        verdicts: BTreeMap::new(),
+        frames_refused: 0,
+    };
     GATE.with_borrow_mut(|slot| *slot = Some(gate));
     Ok(())
 }
 
-/// Judges a request: JSON in; out a line `forward`, `answer status`, `wait`, `renew`, `reserved` or `unready`, and what
-/// belongs to it on the lines after.
+/// The routes in their order, as a JSON list of `{"id", "upstream", "address"}`.
 #[wasm_bindgen]
-pub fn check(asked: &str, now_ms: f64) -> String {
-    let now = timestamp(now_ms);
-    let verdict = GATE.with_borrow_mut(|gate| {
-        let gate = gate.as_mut()?;
-        let asked: Asked = serde_json::from_str(asked).ok()?;
-        Some(gate.judge(&asked, now).unwrap_or_else(|refused| refused))
-    });
-    match verdict {
-        Some(Verdict::Forward(identity)) => format!("forward\n{identity}"),
-        Some(Verdict::Answer(status, code, detail)) => format!("answer {status}\n{code}\n{detail}"),
-        Some(Verdict::Wait) => "wait".to_owned(),
-        Some(Verdict::Renew(token)) => format!("renew\n{token}"),
-        Some(Verdict::Reserved) => "reserved".to_owned(),
-        None => "unready".to_owned(),
-    }
-}
-
-/// Takes in frames of the hub, up to the first that is not good; whether all were.
-#[wasm_bindgen]
-pub fn accept(mut frames: &[u8], now_ms: f64) -> bool {
-    GATE.with_borrow_mut(|gate| {
-        let Some(gate) = gate.as_mut() else { return false };
-        while !frames.is_empty() {
-            let Ok((frame, rest)) = UnverifiedFrame::split(frames) else { return false };
-            let Ok(frame) = frame.verify(&Runtime, &gate.feed_keys) else { return false };
-            gate.replica.accept(&frame);
-            frames = rest;
-        }
-        gate.replica.prune(timestamp(now_ms));
-        let keys_version = gate.replica.position().keys;
-        if keys_version != gate.keys_version {
-            // A key that left the set must not live on in the cache.
-            gate.cache.clear();
-            gate.keys_version = keys_version;
-        }
-        true
+pub fn routes() -> String {
+    GATE.with_borrow(|gate| {
+        let routes = gate.as_ref().map(|gate| &gate.policy).into_iter().flat_map(|policy| {
+            let address = |route: &Route| policy.upstream(&route.upstream).unwrap_or_default().to_owned();
+            policy
+                .routes()
+                .iter()
+                .map(move |route| json!({ "id": route.id, "upstream": route.upstream, "address": address(route) }))
+        });
+        serde_json::Value::from_iter(routes).to_string()
     })
 }
 
-/// Where the replica stands, as the query of a pull; empty for a gate that is not configured.
+/// Judges the request of `length` bytes in the input, at `now_ms` of `Date.now()`; `asked` counts who was asked on its
+/// behalf: 0 nobody, 1 the hub, 2 the origin too. Gives verdict (8 bits), route (8) and the length of the output (16).
+#[wasm_bindgen]
+pub fn check(length: u32, asked: u8, now_ms: f64) -> u32 {
+    let now = timestamp(now_ms);
+    let asked = match asked {
+        0 => Asked::Nobody,
+        1 => Asked::Hub,
+        _ => Asked::Origin,
+    };
+    let judged = GATE.with_borrow_mut(|gate| {
+        let Some(gate) = gate.as_mut() else { return Some(((Verdict::Unready, 0), 0)) };
+        exchange(length, |input, said| gate.judge(input, asked, now, said))
+    });
+    let ((verdict, route), length) = judged.unwrap_or(((Verdict::TooLarge, 0), 0));
+    verdict as u32 | u32::from(route) << 8 | u32::from(length) << 16
+}
+
+/// Takes in frames, up to the first that is not good; whether all were.
+#[wasm_bindgen]
+pub fn accept(frames: &[u8], now_ms: f64) -> bool {
+    GATE.with_borrow_mut(|gate| gate.as_mut().is_some_and(|gate| gate.accept(frames, timestamp(now_ms))))
+}
+
+/// Where the replica stands, as the query of a pull; empty for a gate that has no feed.
 #[wasm_bindgen]
 pub fn position() -> String {
-    GATE.with_borrow(|gate| {
-        gate.as_ref().map_or_else(String::new, |gate| {
+    GATE.with_borrow(|gate| match gate {
+        Some(gate) if matches!(gate.settings.trust, Trust::Feed { .. }) => {
             let position = gate.replica.position();
             format!("epoch={}&after={}&keys={}", position.epoch, position.cursor, position.keys)
-        })
+        }
+        _ => String::new(),
     })
 }
 
 /// What the gate knows, as JSON without secrets.
 #[wasm_bindgen]
-pub fn status() -> String {
-    GATE.with_borrow(|gate| {
-        let Some(gate) = gate else { return json!({ "ready": false }).to_string() };
-        let position = gate.replica.position();
-        let as_of = match gate.replica.freshness() {
-            Freshness::AsOf(as_of) => Some(as_of.as_millis()),
-            Freshness::Unsynced => None,
-        };
-        json!({
-            "ready": as_of.is_some(),
-            "epoch": position.epoch.to_string(),
-            "cursor": position.cursor.to_string(),
-            "keys": position.keys.to_string(),
-            "as_of": as_of,
-            "floors": gate.replica.floors().len(),
-            "cached_tokens": gate.cache.len(),
-        })
-        .to_string()
+pub fn status(now_ms: f64) -> String {
+    GATE.with_borrow(|gate| match gate {
+        Some(gate) => gate.status(timestamp(now_ms)).to_string(),
+        None => json!({ "ready": false }).to_string(),
     })
 }
 
 impl Gate {
-    fn judge(&mut self, asked: &Asked, now: Timestamp) -> Result<Verdict, Verdict> {
-        let bad = |detail| Verdict::Answer(400, "invalid_request", detail);
-        let target = Target::split(&asked.url).ok_or(bad("the URL is malformed"))?;
-        let path = CanonicalPath::new(target.path).map_err(|_| bad("the path is not in its canonical form"))?;
-        if path.as_str().starts_with("/.portcullis/") || path.as_str() == "/.portcullis" {
-            return Ok(Verdict::Reserved);
-        }
-        let cookies = asked.cookie.as_deref().unwrap_or_default();
-        let find = |name| cookie::find(cookies, name).map_err(|_| bad("the cookies are ambiguous or malformed"));
-        let (in_cookie, refresh) = (find(&self.settings.access_cookie)?, find(&self.settings.refresh_cookie)?);
-        let bearer = bearer(asked.authorization.as_deref()).map_err(|()| bad("Authorization is malformed"))?;
-        if bearer.is_some() && in_cookie.is_some() {
-            return Err(bad("a request may have one credential"));
-        }
-        let by_cookie = bearer.is_none() && (in_cookie.is_some() || refresh.is_some());
-        if by_cookie {
-            csrf::check(&asked.method, asked.origin.as_deref(), asked.site.as_deref(), target.origin)
-                .map_err(|_| Verdict::Answer(403, "forbidden", "the request does not come from the same origin"))?;
-        }
-        let refused = || match refresh {
-            Some(refresh) if by_cookie => Verdict::Renew(refresh.to_owned()),
-            _ => Verdict::Answer(401, "invalid_token", "the token is invalid, expired or revoked"),
+    fn judge(&mut self, input: &str, asked: Asked, now: Timestamp, said: &mut String) -> (Verdict, u8) {
+        let mut lines = input.split('\n');
+        let mut line = || lines.next().filter(|line| !line.is_empty());
+        let facts = Facts {
+            method: line().unwrap_or_default(),
+            url: line().unwrap_or_default(),
+            authorization: line(),
+            cookie: line(),
+            origin: line(),
+            sec_fetch_site: line(),
         };
-        let Some(text) = bearer.or(in_cookie) else {
-            return Ok(if by_cookie { refused() } else { Verdict::Answer(401, "", "a token is needed") });
-        };
-        let skew_max = Duration::from_millis(self.settings.clock_skew_ms_max);
-        let bound = Duration::from_millis(self.settings.freshness_ms_max);
-        let fresh = self.replica.freshness().is_within(bound, now, skew_max);
-        let token = match self.token(text) {
-            Ok(token) => token,
-            // The key may have come into use after the last frames.
-            Err(TokenError::UnknownKey) if !fresh => return Ok(Verdict::Wait),
-            Err(_) => return Ok(refused()),
-        };
-        if token.check_time(now, skew_max).is_err() || token.revoked_by(self.replica.floors()).is_some() {
-            return Ok(refused());
+        let renewed = line();
+        match self.judge_facts(&facts, renewed, asked, now, said) {
+            Ok(judged) => judged,
+            Err(refused) => {
+                self.count(refused.name);
+                refused.write(said);
+                (Verdict::Refuse, 0)
+            }
         }
-        token.teach(&mut self.replica, LEARN_MARGIN);
-        if !fresh {
-            return Ok(Verdict::Wait);
-        }
-        Ok(Verdict::Forward(self.identity(&token, cookies)))
     }
 
-    fn token(&mut self, text: &str) -> Result<AccessToken, TokenError> {
-        if text.len() > TOKEN_BYTES_MAX {
-            return Err(TokenError::TooLarge);
+    fn judge_facts(
+        &mut self,
+        facts: &Facts<'_>,
+        renewed: Option<&str>,
+        asked: Asked,
+        now: Timestamp,
+        said: &mut String,
+    ) -> Result<(Verdict, u8), Refusal> {
+        let place = request::place(facts)?;
+        let path = place.path.as_str();
+        if path.strip_prefix(RESERVED).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            return Ok((Verdict::Reserved, 0));
         }
-        if let Some(token) = self.cache.get(text) {
-            return Ok(token.clone());
+        let Self { policy, settings, replica, tokens, .. } = self;
+        let (index, route) = match place.route(facts.method, policy) {
+            Routed::Route(index, route) => (u8::try_from(index).unwrap_or(u8::MAX), route),
+            Routed::NotFound => return Err(Refusal::not_found()),
+            Routed::MethodNotAllowed(methods) => return Err(Refusal::method(methods.into_iter().collect())),
+        };
+        let mut presented = request::credentials(facts, &place, route, settings.cookies())?;
+        if let Some(renewed) = renewed {
+            presented = Presented { access: Some(renewed), refresh: None };
         }
-        let keys = self.trusted.as_ref().unwrap_or_else(|| self.replica.keys());
-        let expected = Expected { issuer: &self.settings.issuer, audience: &self.settings.audience };
-        let token = AccessToken::verify(text, keys, &Runtime, expected)?;
-        if self.cache.len() >= CACHED_TOKENS_MAX {
-            self.cache.clear();
+        let skew_max = settings.skew_max;
+        let freshness = match settings.trust {
+            Trust::Feed { .. } => replica.freshness(),
+            // Nobody revokes anything, so all of it is known.
+            Trust::Static(_) => Freshness::AsOf(now),
+        };
+        let is_fresh = freshness.is_within(route.staleness_max(), now, skew_max);
+        let known = presented.access.map(|text| {
+            let expected = Expected { issuer: &settings.issuer, audience: &settings.audience };
+            tokens.verified(text, token_keys(&settings.trust, replica), expected)
+        });
+        // The key may have come into use after the last frames.
+        if matches!(known, Some(Err(TokenError::UnknownKey))) && !is_fresh && asked == Asked::Nobody {
+            return Ok((Verdict::AskHub, index));
         }
-        self.cache.insert(text.into(), token.clone());
-        Ok(token)
+        let credential = match &known {
+            None => Credential::None,
+            Some(Err(error)) => Credential::Bad(*error),
+            Some(Ok(known)) => Credential::Token(&known.token),
+        };
+        let view = View { floors: replica.floors(), freshness, skew_max };
+        let verdict = match decide(route, credential, view, now) {
+            Decision::Anonymous => Verdict::Anonymous,
+            // A route that goes on without fresh floors still wants them, if somebody has them.
+            Decision::Allow(_) if !is_fresh && route.on_stale == OnStale::Allow && asked == Asked::Nobody => {
+                Verdict::AskHub
+            }
+            Decision::Allow(_) => Verdict::Allow,
+            Decision::Deny(Denied::Stale) | Decision::Ask(_) if asked == Asked::Nobody => Verdict::AskHub,
+            Decision::Ask(_) if asked == Asked::Hub => Verdict::AskOrigin,
+            Decision::Ask(_) => return Err(Refusal::denied(Denied::Stale, route)),
+            // Another token may do; one that is good and not enough is not helped by a newer one.
+            Decision::Deny(Denied::NoCredential | Denied::InvalidToken(_) | Denied::Revoked(_))
+                if presented.refresh.is_some() =>
+            {
+                Verdict::Renew
+            }
+            Decision::Deny(denied) => return Err(Refusal::denied(denied, route)),
+        };
+        match (verdict, known) {
+            (Verdict::Allow, Some(Ok(known))) => {
+                said.push_str(&known.identity);
+                said.push('\n');
+                teach(&known.token, replica);
+            }
+            (Verdict::Renew, _) => said.push_str(presented.refresh.unwrap_or_default()),
+            _ => {}
+        }
+        if let (Verdict::Allow | Verdict::Anonymous, Some(cookies)) = (verdict, facts.cookie) {
+            let names = settings.cookies();
+            said.push_str(&cookie::without(cookies, &[names.access, names.refresh]));
+        }
+        self.count(match verdict {
+            Verdict::Allow => "allowed",
+            Verdict::Anonymous => "anonymous",
+            Verdict::Renew => "renewal",
+            _ => "asked",
+        });
+        Ok((verdict, index))
     }
 
-    fn identity(&self, token: &AccessToken, cookies: &str) -> String {
-        let claims = token.claims();
-        let tenant = claims.tid.as_ref().map_or_else(String::new, ToString::to_string);
-        let roles = claims.roles.iter().map(Role::to_string).collect::<Vec<_>>().join(",");
-        let [session, subject, tenancy] = claims.ver.map(shared::revocation::Version::get);
-        let left = cookie::without(cookies, &[&self.settings.access_cookie, &self.settings.refresh_cookie]);
-        format!("{}\n{}\n{tenant}\n{roles}\n{session}.{subject}.{tenancy}\n{left}", claims.sub, claims.sid)
+    fn accept(&mut self, mut frames: &[u8], now: Timestamp) -> bool {
+        let Trust::Feed { feed_keys, .. } = &self.settings.trust else { return false };
+        let keys_before = self.replica.position().keys;
+        let mut good = true;
+        while good && !frames.is_empty() {
+            let frame =
+                UnverifiedFrame::split(frames).and_then(|(frame, rest)| Ok((frame.verify(&Runtime, feed_keys)?, rest)));
+            match frame {
+                Ok((frame, rest)) => {
+                    self.replica.accept(&frame);
+                    frames = rest;
+                }
+                Err(_) => {
+                    self.frames_refused = self.frames_refused.saturating_add(1);
+                    good = false;
+                }
+            }
+        }
+        self.replica.prune(now);
+        if self.replica.position().keys != keys_before {
+            // A key that left the set must not live on in the verified tokens.
+            self.tokens.clear();
+        }
+        good
+    }
+
+    fn status(&self, now: Timestamp) -> serde_json::Value {
+        let position = self.replica.position();
+        let (ready, as_of) = match (&self.settings.trust, self.replica.freshness()) {
+            (Trust::Static(_), _) => (true, None),
+            (Trust::Feed { .. }, Freshness::AsOf(as_of)) => (true, Some(as_of.as_millis())),
+            (Trust::Feed { .. }, Freshness::Unsynced) => (false, None),
+        };
+        json!({
+            "ready": ready,
+            "epoch": position.epoch.to_string(),
+            "cursor": position.cursor.to_string(),
+            "keys": position.keys.to_string(),
+            "as_of_ms": as_of,
+            "floors": self.replica.floors().len(),
+            "floors_digest": format!("{:016x}", self.replica.floors().digest(now)),
+            "tokens_cached": self.tokens.len(),
+            "frames_refused": self.frames_refused,
+            "verdicts": self.verdicts,
+        })
+    }
+
+    fn count(&mut self, name: &'static str) {
+        let count = self.verdicts.entry(name).or_default();
+        *count = count.saturating_add(1);
     }
 }
 
-/// The token of `Authorization: Bearer` (RFC 6750 §2.1); other schemes are none of the gate's business.
-fn bearer(header: Option<&str>) -> Result<Option<&str>, ()> {
-    let Some((scheme, token)) = header.and_then(|header| header.split_once(' ')) else { return Ok(None) };
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Ok(None);
+fn token_keys<'a>(trust: &'a Trust, replica: &'a Replica) -> &'a KeySet {
+    match trust {
+        Trust::Static(keys) | Trust::Feed { pinned: Some(keys), .. } => keys,
+        Trust::Feed { pinned: None, .. } => replica.keys(),
     }
-    let good = !token.is_empty() && !token.contains([' ', ',']);
-    if good { Ok(Some(token)) } else { Err(()) }
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "Date.now() is a whole number of ms")]

@@ -1,4 +1,4 @@
-//! Builds gate and hub: Rust to WebAssembly, its glue, and the entry module beside them.
+//! Builds gate and hub: Rust to WebAssembly, its glue, the entry module, and the route policy in the form that the gate reads.
 
 use std::{
     env, fs,
@@ -17,11 +17,11 @@ use crate::{
 const GZIPPED_BYTES_MAX: usize = 300 * 1024;
 
 /// Files beside the build that it needs to run: the entry, and the configuration of bare workerd.
-const COPIED: [&str; 2] = ["entry.mjs", "workerd.capnp"];
+const COPIED: [&str; 3] = ["entry.mjs", "upstream.mjs", "workerd.capnp"];
 
 /// What to build.
 pub(crate) struct EdgeBuild {
-    /// The route policy to build in, instead of the crate's own.
+    /// The route policy to use, instead of `edge/policy.toml`.
     pub(crate) policy: Option<PathBuf>,
     /// Where the files go.
     pub(crate) out_dir: PathBuf,
@@ -40,6 +40,8 @@ pub(crate) fn default_out_dir() -> PathBuf {
 pub(crate) fn build(edge: &EdgeBuild) -> anyhow::Result<usize> {
     let crate_dir = root().join("edge");
     let out_dir = std::path::absolute(&edge.out_dir)?;
+    // First, since it takes no time and is what an operator gets wrong.
+    let policy = policy(edge.policy.as_deref())?;
     let mut builder = Command::new(WORKER_BUILD.path()?);
     builder.args(["--profile", "edge", "--out-dir"]).arg(&out_dir).current_dir(&crate_dir);
     builder.env("PATH", search_path()?);
@@ -50,15 +52,11 @@ pub(crate) fn build(edge: &EdgeBuild) -> anyhow::Result<usize> {
     if let Some(target) = env::var_os("CARGO_TARGET_DIR") {
         builder.env("CARGO_TARGET_DIR", std::path::absolute(target)?);
     }
-    if let Some(policy) = &edge.policy {
-        ensure!(crate_dir.join("build.rs").is_file(), "the edge does not take a policy yet");
-        let policy = policy.canonicalize().with_context(|| format!("there is no policy {}", policy.display()))?;
-        builder.env("PORTCULLIS_POLICY", policy);
-    }
     run(&mut builder)?;
 
     let module = out_dir.join("index_bg.wasm");
     strip_names(&module)?;
+    fs::write(out_dir.join("policy.bin"), policy).context("cannot write policy.bin")?;
     for file in COPIED {
         fs::copy(crate_dir.join(file), out_dir.join(file)).with_context(|| format!("cannot copy edge/{file}"))?;
     }
@@ -67,6 +65,15 @@ pub(crate) fn build(edge: &EdgeBuild) -> anyhow::Result<usize> {
         bail!("the module has {bytes} bytes gzipped; {GZIPPED_BYTES_MAX} is the limit");
     }
     Ok(bytes)
+}
+
+/// The bytes of a policy file, checked.
+fn policy(file: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    let default = root().join("edge/policy.toml");
+    let file = file.unwrap_or(&default);
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read the policy {}", file.display()))?;
+    let shown = file.strip_prefix(root()).unwrap_or(file).display().to_string();
+    Ok(shared::policy_text::parse(&shown, &text)?.encode()?)
 }
 
 /// worker-build keeps the names of functions, an eighth of the module.

@@ -30,7 +30,7 @@ enum Task {
     Test,
     /// Install what is missing, then build gate and hub as WebAssembly.
     Edge {
-        /// The route policy to build in, instead of the one of the crate.
+        /// The route policy, instead of edge/policy.toml.
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
         /// Where the files go; build/edge by default.

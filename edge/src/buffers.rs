@@ -1,0 +1,51 @@
+//! The memory that the entry module and the gate share: a request goes in, what belongs to the verdict comes out, without a
+//! copy or a conversion by the generated glue.
+//!
+//! Invariant: both buffers are made once per instance and never move or grow.
+
+use std::cell::RefCell;
+
+use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
+
+/// Method, URL and the headers that count: a URL of 16 KiB, cookies of 8 KiB and room for the rest.
+const INPUT_BYTES_MAX: usize = 32 * 1024;
+
+/// Identity headers and the cookies that go on to the application.
+const OUTPUT_BYTES_MAX: usize = 16 * 1024;
+
+struct Buffers {
+    input: Box<[u8]>,
+    output: Box<[u8]>,
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers {
+        input: vec![0; INPUT_BYTES_MAX].into_boxed_slice(),
+        output: vec![0; OUTPUT_BYTES_MAX].into_boxed_slice(),
+    });
+}
+
+/// The memory of this instance, a `WebAssembly.Memory`.
+#[wasm_bindgen]
+pub fn linear_memory() -> JsValue {
+    wasm_bindgen::memory()
+}
+
+/// `[address, length]` of the input, then of the output, in bytes of [`linear_memory`].
+#[wasm_bindgen]
+pub fn buffers() -> Vec<u32> {
+    let place = |bytes: &[u8]| [bytes.as_ptr().addr(), bytes.len()].map(|number| u32::try_from(number).unwrap_or(0));
+    BUFFERS.with_borrow(|buffers| [place(&buffers.input), place(&buffers.output)].concat())
+}
+
+/// Reads the first `length` bytes of the input as text, answers, and puts the answer's text into the output. None if the
+/// input is no text, or the answer has no room.
+pub(crate) fn exchange<T>(length: u32, answer: impl FnOnce(&str, &mut String) -> T) -> Option<(T, u16)> {
+    BUFFERS.with_borrow_mut(|Buffers { input, output }| {
+        let text = input.get(..usize::try_from(length).ok()?)?;
+        let mut said = String::new();
+        let verdict = answer(core::str::from_utf8(text).ok()?, &mut said);
+        output.get_mut(..said.len())?.copy_from_slice(said.as_bytes());
+        Some((verdict, u16::try_from(said.len()).ok()?))
+    })
+}

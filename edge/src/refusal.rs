@@ -1,0 +1,58 @@
+//! Answers of the gate itself.
+
+use shared::{decision::Denied, policy::Route, request::RequestError};
+
+/// An answer that is not the application's.
+pub(crate) struct Refusal {
+    status: u16,
+    /// The name in metrics, and in the answer.
+    pub(crate) name: &'static str,
+    /// `WWW-Authenticate`, if any.
+    challenge: String,
+    /// `Allow`, if any.
+    allow: String,
+    detail: String,
+}
+
+impl Refusal {
+    /// A decision not to let the request pass.
+    pub(crate) fn denied(denied: Denied, route: &Route) -> Self {
+        let challenge = denied.challenge(route).unwrap_or_default();
+        let (status, detail) = (denied.status(), denied.detail().to_owned());
+        Self { status, name: denied.name(), challenge, allow: String::new(), detail }
+    }
+
+    /// No route has this host and path.
+    pub(crate) fn not_found() -> Self {
+        Self::plain(404, "no_route", "there is nothing here")
+    }
+
+    /// Routes have this host and path, with these methods only.
+    pub(crate) fn method(allowed: Vec<&str>) -> Self {
+        Self { allow: allowed.join(", "), ..Self::plain(405, "method", "this method is not allowed here; see Allow") }
+    }
+
+    /// Five lines: status, name, `WWW-Authenticate`, `Allow`, detail.
+    pub(crate) fn write(&self, said: &mut String) {
+        let Self { status, name, challenge, allow, detail } = self;
+        said.push_str(&[&status.to_string(), *name, challenge, allow, detail].join("\n"));
+    }
+
+    fn plain(status: u16, name: &'static str, detail: &str) -> Self {
+        Self { status, name, challenge: String::new(), allow: String::new(), detail: detail.to_owned() }
+    }
+}
+
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Self {
+        let name = match error {
+            RequestError::Url => "url",
+            RequestError::Path(_) => "path",
+            RequestError::Cookie(_) => "cookie",
+            RequestError::Authorization => "authorization",
+            RequestError::SeveralCredentials => "several_credentials",
+            RequestError::CrossSite(_) => "cross_site",
+        };
+        Self::plain(error.status(), name, &error.to_string())
+    }
+}

@@ -1,0 +1,147 @@
+//! What the bindings of the Worker say, checked once per instance.
+
+use core::time::Duration;
+
+use serde::Deserialize;
+use shared::{
+    cookie::{ACCESS_COOKIE, REFRESH_COOKIE},
+    keys::{KeyError, KeySet, PublicKey},
+    request::CookieNames,
+};
+
+/// Clocks of store and gate further apart than this are a fault, not a setting.
+const CLOCK_SKEW_MS_MAX: u64 = 60_000;
+
+const CLOCK_SKEW_MS_DEFAULT: u64 = 2_000;
+
+/// The bindings as the entry module hands them over; a binding that is not there is none.
+#[derive(Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+struct Bindings {
+    issuer: Option<String>,
+    audience: Option<String>,
+    origin_url: Option<String>,
+    feed_keys: Option<String>,
+    trusted_jwks: Option<String>,
+    clock_skew_ms_max: Option<String>,
+    access_cookie: Option<String>,
+    refresh_cookie: Option<String>,
+}
+
+/// Why the bindings are no settings.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    /// Not the JSON of the entry module.
+    #[error("the bindings cannot be read: {0}")]
+    Form(#[from] serde_json::Error),
+    /// A binding that must be there is not.
+    #[error("{0} is missing; it must be set to a text that is not empty")]
+    Missing(&'static str),
+    /// A key is none.
+    #[error("{name} is wrong: {error}")]
+    Key {
+        /// The binding.
+        name: &'static str,
+        /// What is wrong with it.
+        error: KeyError,
+    },
+    /// A number is none, or out of range.
+    #[error("CLOCK_SKEW_MS_MAX must be a number from 0 to {CLOCK_SKEW_MS_MAX}; it is {0:?}")]
+    Skew(String),
+    /// Not a cookie name.
+    #[error("{0} must be a cookie name: letters, digits, - and _")]
+    Cookie(&'static str),
+    /// An origin without a way to believe it.
+    #[error(
+        "FEED_KEYS is missing: ORIGIN_URL is set, and without the origin's feed key nothing that it revokes is known"
+    )]
+    Untrusted,
+    /// Nobody to believe.
+    #[error("FEED_KEYS and ORIGIN_URL, or TRUSTED_JWKS, must be set")]
+    NoTrust,
+}
+
+/// Whom the gate believes.
+pub(crate) enum Trust {
+    /// The origin's feed, signed by one of these keys, brings floors and token keys. Token keys may be pinned all the same.
+    Feed {
+        /// The pinned feed keys.
+        feed_keys: Vec<PublicKey>,
+        /// Token keys that count instead of those of the feed.
+        pinned: Option<KeySet>,
+    },
+    /// Token keys are pinned and nobody can revoke anything: a gate without an origin.
+    Static(KeySet),
+}
+
+/// The settings of a gate.
+pub(crate) struct Settings {
+    /// The only issuer whose tokens count.
+    pub(crate) issuer: String,
+    /// The audience that a token must be meant for.
+    pub(crate) audience: String,
+    /// Whom the gate believes.
+    pub(crate) trust: Trust,
+    /// How far apart the clocks of store and gate may be.
+    pub(crate) skew_max: Duration,
+    access_cookie: String,
+    refresh_cookie: String,
+}
+
+impl Settings {
+    /// Reads the bindings: a JSON object of texts.
+    ///
+    /// # Errors
+    ///
+    /// The first binding that is missing or wrong, by name.
+    pub(crate) fn read(json: &str) -> Result<Self, SettingsError> {
+        let bindings: Bindings = serde_json::from_str(json)?;
+        let trust = trust(&bindings)?;
+        let skew_ms = match filled(bindings.clock_skew_ms_max) {
+            None => CLOCK_SKEW_MS_DEFAULT,
+            Some(text) => match text.parse() {
+                Ok(number) if number <= CLOCK_SKEW_MS_MAX => number,
+                _ => return Err(SettingsError::Skew(text)),
+            },
+        };
+        Ok(Self {
+            issuer: filled(bindings.issuer).ok_or(SettingsError::Missing("ISSUER"))?,
+            audience: filled(bindings.audience).ok_or(SettingsError::Missing("AUDIENCE"))?,
+            trust,
+            skew_max: Duration::from_millis(skew_ms),
+            access_cookie: cookie_name("ACCESS_COOKIE", bindings.access_cookie, ACCESS_COOKIE)?,
+            refresh_cookie: cookie_name("REFRESH_COOKIE", bindings.refresh_cookie, REFRESH_COOKIE)?,
+        })
+    }
+
+    /// The names of the cookies that hold credentials.
+    pub(crate) fn cookies(&self) -> CookieNames<'_> {
+        CookieNames { access: &self.access_cookie, refresh: &self.refresh_cookie }
+    }
+}
+
+fn trust(bindings: &Bindings) -> Result<Trust, SettingsError> {
+    let key = |name| move |error| SettingsError::Key { name, error };
+    let text = bindings.feed_keys.as_deref().unwrap_or_default();
+    let feed_keys = text.split_ascii_whitespace().map(PublicKey::ed25519_from_text);
+    let feed_keys = feed_keys.collect::<Result<Vec<_>, _>>().map_err(key("FEED_KEYS"))?;
+    let pinned = filled(bindings.trusted_jwks.clone()).map(|text| KeySet::from_jwks(&text)).transpose();
+    let pinned = pinned.map_err(key("TRUSTED_JWKS"))?;
+    let has_origin = bindings.origin_url.as_deref().is_some_and(|url| !url.is_empty());
+    match (feed_keys.is_empty(), has_origin, pinned) {
+        (false, _, pinned) => Ok(Trust::Feed { feed_keys, pinned }),
+        (true, true, _) => Err(SettingsError::Untrusted),
+        (true, false, Some(keys)) => Ok(Trust::Static(keys)),
+        (true, false, None) => Err(SettingsError::NoTrust),
+    }
+}
+
+fn cookie_name(name: &'static str, found: Option<String>, default: &str) -> Result<String, SettingsError> {
+    let found = filled(found).unwrap_or_else(|| default.to_owned());
+    let good = found.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    if good { Ok(found) } else { Err(SettingsError::Cookie(name)) }
+}
+
+fn filled(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
+}

@@ -1,0 +1,90 @@
+//! Access tokens that were verified already.
+//!
+//! A signature costs a hundred times what the rest of a check does. Kept is only what cannot change with time: that the
+//! signature was good, the claims, and what an application is told of them. Expiry, floors and policy are looked at on every
+//! use.
+//!
+//! Invariant: an entry is found by every byte of its token, and was verified under the key set that counts now.
+
+use core::num::NonZeroUsize;
+
+use lru::LruCache;
+use shared::{
+    id::Role,
+    keys::KeySet,
+    replica::Replica,
+    revocation::Version,
+    token::{AccessToken, Expected, TOKEN_BYTES_MAX, TokenError},
+};
+
+use crate::verify::Runtime;
+
+/// Verified tokens that are kept: about 2 KiB each, so at most some 16 MiB.
+const TOKENS_MAX: NonZeroUsize = match NonZeroUsize::new(8_192) {
+    Some(number) => number,
+    None => NonZeroUsize::MIN,
+};
+
+/// How long a floor that a token taught is kept beyond the token.
+const LEARN_MARGIN: core::time::Duration = core::time::Duration::from_secs(60);
+
+/// A verified token.
+pub(crate) struct Known {
+    /// The token.
+    pub(crate) token: AccessToken,
+    /// Subject, session, tenant, roles and version, a line each: the values of the identity headers.
+    pub(crate) identity: String,
+}
+
+/// The verified tokens of an instance; the one that was not used for longest makes room.
+pub(crate) struct Tokens {
+    known: LruCache<Box<str>, Known>,
+}
+
+impl Tokens {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        Self { known: LruCache::new(TOKENS_MAX) }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Forgets all: another key set counts now.
+    pub(crate) fn clear(&mut self) {
+        self.known.clear();
+    }
+
+    /// The token, verified now or before.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, apart from time and floors.
+    pub(crate) fn verified(&mut self, text: &str, keys: &KeySet, expected: Expected<'_>) -> Result<&Known, TokenError> {
+        if text.len() > TOKEN_BYTES_MAX {
+            return Err(TokenError::TooLarge);
+        }
+        if !self.known.contains(text) {
+            let token = AccessToken::verify(text, keys, &Runtime, expected)?;
+            let identity = identity(&token);
+            self.known.put(text.into(), Known { token, identity });
+        }
+        // It was put there just now, if it was not there.
+        self.known.get(text).ok_or(TokenError::Malformed)
+    }
+}
+
+/// Raises the floors that a token in its time proves.
+pub(crate) fn teach(token: &AccessToken, replica: &mut Replica) {
+    token.teach(replica, LEARN_MARGIN);
+}
+
+fn identity(token: &AccessToken) -> String {
+    let claims = token.claims();
+    let tenant = claims.tid.as_ref().map_or("", |tenant| tenant.as_str());
+    let roles = claims.roles.iter().map(Role::as_str).collect::<Vec<_>>().join(",");
+    let version = claims.ver.map(|version: Version| version.get().to_string()).join(".");
+    format!("{}\n{}\n{tenant}\n{roles}\n{version}", claims.sub, claims.sid)
+}
