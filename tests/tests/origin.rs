@@ -3,7 +3,7 @@
 use origin::{
     config::{SigningAlgorithm, Store, StoreUrl, secrets::MasterKey},
     keys::{self, Verifier},
-    store::AnyStore,
+    store::{AnyStore, Key},
 };
 use portcullis_tests::{TestHub, TestOrigin, eventually};
 use reqwest::Method;
@@ -185,5 +185,68 @@ async fn a_hub_hears_of_the_end_of_a_session() -> Tested {
     assert!(hub.with(|replica| kept.revoked_by(replica.floors())).is_none());
     assert_eq!(Some(hub.with(|replica| replica.position().cursor.0)), changed["cursor"].as_u64());
     origin.stop().await;
+    Ok(())
+}
+
+/// I1: what was acknowledged just before the origin stops reaches the hub, although nobody waits for it.
+#[tokio::test]
+async fn what_was_acknowledged_before_the_stop_is_pushed() -> Tested {
+    let directory = tempfile::tempdir()?;
+    let hub = TestHub::start(feed_key(directory.path()).await?).await?;
+    let origin = TestOrigin::start(directory.path(), vec![hub.config()]).await?;
+    let ended = open(&origin, "hugo").await?;
+    eventually("the token keys", async || hub.with(|replica| (!replica.keys().is_empty()).then_some(()))).await?;
+    let path = format!("/v1/sessions/{}/revoke", text(&ended, "session_id"));
+    let (_, changed) = origin.manage(Method::POST, &path, json!({})).await?;
+    origin.stop().await;
+    assert_eq!(Some(hub.with(|replica| replica.position().cursor.0)), changed["cursor"].as_u64());
+    Ok(())
+}
+
+/// I2, I4: the file of the store is gone, the keys are kept; what the hub holds comes back before anyone is served.
+#[tokio::test]
+async fn floors_outlive_the_store() -> Tested {
+    let (before, after) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let hub = TestHub::start(feed_key(before.path()).await?).await?;
+    copy_keys(before.path(), after.path()).await?;
+    let origin = TestOrigin::start(before.path(), vec![hub.config()]).await?;
+    let (kept, ended) = (open(&origin, "ida").await?, open(&origin, "ida").await?);
+    let path = format!("/v1/sessions/{}/revoke", text(&ended, "session_id"));
+    origin.manage(Method::POST, &path, json!({})).await?;
+    origin.stop().await;
+    let position = hub.with(shared::replica::Replica::position);
+
+    let origin = TestOrigin::start(after.path(), vec![hub.config()]).await?;
+    let frames = origin.request(Method::GET, "/feed/snapshot").send().await?.bytes().await?;
+    let mut replica = shared::replica::Replica::new();
+    hub.read(&mut replica, &frames);
+    eventually("the epoch after", async || hub.with(|hub| (hub.position().epoch > position.epoch).then_some(())))
+        .await?;
+    let verify =
+        |opened: &Value| AccessToken::verify(text(opened, "access_token"), replica.keys(), &Verifier, EXPECTED);
+    assert!(verify(&ended)?.revoked_by(replica.floors()).is_some());
+    assert!(verify(&kept)?.revoked_by(replica.floors()).is_none());
+    origin.stop().await;
+    Ok(())
+}
+
+async fn store_in(directory: &std::path::Path) -> anyhow::Result<AnyStore> {
+    let url = StoreUrl::from(format!("embedded:{}", directory.join("store.db").display()));
+    eventually("the lock of the file", async || {
+        AnyStore::open(&Store { url: url.clone(), ..Store::default() }).await.ok()
+    })
+    .await
+}
+
+/// Makes the keys of an installation and says the public feed key.
+async fn feed_key(directory: &std::path::Path) -> anyhow::Result<PublicKey> {
+    let store = store_in(directory).await?;
+    let ring = keys::load_or_create(&*store, &MasterKey::new([7; 32]), SigningAlgorithm::Ed25519).await?;
+    Ok(PublicKey::ed25519_from_text(&ring.feed().public_text())?)
+}
+
+async fn copy_keys(from: &std::path::Path, to: &std::path::Path) -> anyhow::Result<()> {
+    let sealed = store_in(from).await?.load(&Key::Keys).await?.unwrap_or_default();
+    store_in(to).await?.swap(&Key::Keys, None, &sealed, None).await?;
     Ok(())
 }

@@ -1,0 +1,7 @@
+//! The origin as a process of its own, which is killed and started again.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod crash;
+mod origin;
+mod restart;
