@@ -10,6 +10,7 @@ mod answers;
 mod error;
 mod extract;
 mod feed;
+mod fields;
 mod management;
 mod oauth;
 mod openapi;
@@ -88,6 +89,9 @@ fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(sessions::open))
         .routes(routes!(sessions::show))
         .routes(routes!(sessions::revoke))
+        .routes(routes!(sessions::step_up))
+        .routes(routes!(sessions::set_scope))
+        .routes(routes!(fields::show, fields::set))
         .routes(routes!(subjects::show))
         .routes(routes!(subjects::sessions))
         .routes(routes!(subjects::revoke))
@@ -95,6 +99,8 @@ fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(subjects::enable))
         .routes(routes!(subjects::set_roles))
         .routes(routes!(subjects::revoke_tenant))
+        .routes(routes!(subjects::revoke_everyone))
+        .routes(routes!(subjects::renew_everyone))
         .split_for_parts()
 }
 

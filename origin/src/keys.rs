@@ -15,7 +15,7 @@ mod verify;
 pub use self::{
     load::{LoadError, load_or_create},
     ring::{KeyRing, KeyRingError},
-    seal::{SealError, Sealer, refresh_pepper},
+    seal::{SealError, Sealer, refresh_pepper, session_tags},
     signer::{FeedKey, KeyRefused, TokenKey},
     verify::Verifier,
 };

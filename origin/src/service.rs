@@ -6,16 +6,21 @@
 //! high, never one that is too low, and every command may be repeated.
 
 mod assertions;
+pub mod changes;
 #[cfg(test)]
 mod cost;
 mod error;
+mod events;
+pub mod everyone;
 #[cfg(test)]
 mod faults;
 pub mod introspect;
+mod limit;
 pub mod open;
 pub mod refresh;
 mod revoke;
 pub mod sessions;
+pub mod step_up;
 pub mod subjects;
 mod surroundings;
 mod tokens;
@@ -30,7 +35,8 @@ use shared::{
     keys::KeySet,
     refresh::Pepper,
     revocation::{Floor, FloorKey, Version},
-    session::Lifetimes,
+    roster::Limit,
+    session::{Policy, Tier},
     subject::{Subject, Versions},
     time::Timestamp,
 };
@@ -40,7 +46,7 @@ use crate::{
     clients::Clients,
     config::{Config, secrets::Secrets},
     feed::Feed,
-    keys::{KeyRing, refresh_pepper},
+    keys::{KeyRing, refresh_pepper, session_tags},
     store::{AnyStore, StoreError},
 };
 
@@ -66,7 +72,12 @@ pub struct Service {
     audience: String,
     access_ttl: Duration,
     skew_max: Duration,
-    lifetimes: Lifetimes,
+    policy: Policy,
+    default_tier: Tier,
+    limit: Option<Limit>,
+    turns: limit::Turns,
+    tags: events::Tags,
+    everyone: Cache<(), Versions>,
     subjects: Cache<SubjectId, Arc<Subject>>,
     tenants: Cache<TenantId, Versions>,
 }
@@ -85,6 +96,7 @@ impl Service {
         secrets: &Secrets,
     ) -> anyhow::Result<Self> {
         let pepper = refresh_pepper(&secrets.master_key).context("cannot derive the refresh pepper")?;
+        let tags = session_tags(&secrets.master_key).context("cannot derive the key of session tags")?;
         let age_max = Duration::from_secs(config.limits.subjects_cached_s);
         Ok(Self {
             store,
@@ -98,11 +110,12 @@ impl Service {
             audience: config.tokens.audience.clone(),
             access_ttl: config.tokens.access_ttl(),
             skew_max: config.feed.clock_skew_max(),
-            lifetimes: Lifetimes {
-                idle: config.sessions.idle(),
-                absolute: config.sessions.absolute(),
-                retry_window: config.tokens.retry_window(),
-            },
+            policy: config.sessions.policy(config.tokens.retry_window()),
+            default_tier: config.sessions.tier,
+            limit: config.sessions.limit(),
+            turns: limit::Turns::new(),
+            tags: events::Tags::new(&tags),
+            everyone: Cache::builder().max_capacity(1).time_to_live(age_max).build(),
             subjects: Cache::builder().max_capacity(config.limits.subjects_cached).time_to_live(age_max).build(),
             tenants: Cache::builder().max_capacity(config.limits.subjects_cached).time_to_live(age_max).build(),
         })

@@ -42,6 +42,10 @@ pub enum Key {
     Subject(SubjectId),
     /// A tenant's record.
     Tenant(TenantId),
+    /// The sessions of a subject that count against a limit.
+    Roster(SubjectId),
+    /// The record of everyone.
+    Everyone,
     /// The sealed signing keys.
     Keys,
     /// That a client assertion was used, by its truncated hash.

@@ -1,7 +1,7 @@
 //! Logs and metrics of the origin.
 //!
-//! Invariant: no token, cookie, key or session id in any of them (I10). A session appears as the first half of its floor
-//! key, which is a hash ([`session_tag`]). Labels of metrics take their values from closed sets only.
+//! Invariant: no token, cookie, key or session id in any of them (I10). A session appears as a keyed hash of its id.
+//! Labels of metrics take their values from closed sets only.
 
 pub mod metrics;
 

@@ -31,6 +31,7 @@ pub mod refresh;
 pub mod replica;
 pub mod request;
 pub mod revocation;
+pub mod roster;
 pub mod session;
 pub mod subject;
 pub mod time;

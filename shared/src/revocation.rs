@@ -40,6 +40,8 @@ pub enum ScopeKind {
     Tenant,
     /// Every token that a signing key signed.
     SigningKey,
+    /// Every session of everyone: the whole deployment.
+    Everyone,
 }
 
 impl ScopeKind {
@@ -50,6 +52,7 @@ impl ScopeKind {
             Self::Subject => "subject",
             Self::Tenant => "tenant",
             Self::SigningKey => "signing_key",
+            Self::Everyone => "everyone",
         }
     }
 
@@ -59,6 +62,7 @@ impl ScopeKind {
             Self::Subject => 2,
             Self::Tenant => 3,
             Self::SigningKey => 4,
+            Self::Everyone => 5,
         }
     }
 }
@@ -86,6 +90,11 @@ impl FloorKey {
     /// The key of a signing key, by its `kid`.
     pub fn signing_key(kid: &str) -> Self {
         Self::of(ScopeKind::SigningKey, kid.as_bytes())
+    }
+
+    /// The key of everyone.
+    pub fn everyone() -> Self {
+        Self::of(ScopeKind::Everyone, &[])
     }
 
     /// From the 16 bytes that [`Self::as_bytes`] gave.

@@ -1,52 +1,38 @@
-//! The session record and its transitions: open, refresh, end.
+//! The session record and its transitions: open, refresh, step-up, change, end.
 //!
 //! Every rule about the life of a session is here, as a function `(record, command, now) -> record' or reason`. The shells
 //! load, apply and commit; they decide nothing.
 //!
 //! Invariant: [`State::Ended`] is terminal; no transition leads out of it.
 //! Invariant (I3): one generation is live; asking again gives the same successor; only a real reuse ends the session.
-//! Invariant: absolute expiry, `auth_time`, `acr` and `amr` are set by [`Session::open`] and never move (REF-10).
+//! Invariant: absolute expiry, `auth_time`, `acr` and `amr` are set by [`Session::open`] and never move (REF-10); a step-up
+//! opens another session.
 
-use alloc::{boxed::Box, string::String, vec::Vec};
-use core::time::Duration;
+use alloc::{string::String, vec::Vec};
 
-use serde::{Deserialize, Serialize};
-
+pub use self::{
+    changes::{FieldsConflict, StepUp},
+    end::{EndReason, Initiator, Limit, NotLive, State},
+    metadata::{
+        DEVICE_NAME_BYTES_MAX, Device, FIELD_NAME_BYTES_MAX, FIELDS_BYTES_MAX, FIELDS_MAX, Fields, MetadataError,
+        USER_AGENT_BYTES_MAX,
+    },
+    rotation::{RefreshError, Refreshed, ReuseClass},
+    tier::{Lifetimes, Policy, Tier, UnknownTier},
+};
 use crate::{
-    id::{ClientId, SubjectId, TenantId},
+    id::{ClientId, SessionId, SubjectId, TenantId},
     refresh::{ClientContext, Generation, Seed},
     revocation::Version,
     subject::{Standing, Subject, Versions},
     time::Timestamp,
 };
 
-/// Why a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndReason {
-    /// Its user signed out.
-    SignedOut,
-    /// An operator or a login service ended it.
-    Revoked,
-    /// An old refresh token was used again.
-    TokenReuse,
-    /// Another session took its place (step-up, re-authentication).
-    Replaced,
-}
-
-/// Whether a session goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum State {
-    /// It does, until it expires.
-    Open,
-    /// It does not, ever again.
-    Ended {
-        /// When it ended.
-        at: Timestamp,
-        /// Why it ended.
-        reason: EndReason,
-    },
-}
+mod changes;
+mod end;
+mod metadata;
+mod rotation;
+mod tier;
 
 /// What a session is opened with. Times are cut to whole seconds.
 #[derive(Debug, Clone)]
@@ -57,6 +43,8 @@ pub struct Open {
     pub tenant: Option<TenantId>,
     /// The client that it was opened by.
     pub client_id: ClientId,
+    /// Decides how long it may last.
+    pub tier: Tier,
     /// Random bytes, drawn for this session.
     pub seed: Seed,
     /// Where the client was when it opened the session.
@@ -69,17 +57,8 @@ pub struct Open {
     pub amr: Vec<String>,
     /// Space-separated scope (RFC 6749 §3.3).
     pub scope: Option<String>,
-}
-
-/// How long sessions last and how forgiving a refresh is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lifetimes {
-    /// From one refresh to the next at most.
-    pub idle: Duration,
-    /// From login to the end at most.
-    pub absolute: Duration,
-    /// How long a refresh may be repeated with the token before.
-    pub retry_window: Duration,
+    /// The device.
+    pub device: Option<Device>,
 }
 
 /// The record of one session.
@@ -93,12 +72,16 @@ pub struct Session {
     pub tenant: Option<TenantId>,
     /// The client that it was opened by.
     pub client_id: ClientId,
+    /// Decides how long it may last.
+    pub tier: Tier,
     /// Its own version.
     pub version: Version,
     /// The subject's version when it was opened.
     pub subject_version: Version,
     /// The tenant's version when it was opened; [`Version::NONE`] without a tenant.
     pub tenant_version: Version,
+    /// Everyone's version when it was opened.
+    pub everyone_version: Version,
     /// The generation of its refresh token that is live.
     pub generation: Generation,
     /// Enters its refresh tokens.
@@ -121,29 +104,12 @@ pub struct Session {
     pub amr: Vec<String>,
     /// Space-separated scope.
     pub scope: Option<String>,
-}
-
-/// Why a session is not alive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotLive {
-    /// It was ended.
-    #[error("the session was ended")]
-    Ended(EndReason),
-    /// Its own floor says that it was ended, although the record does not: the record was lost or never written.
-    #[error("the session was ended, as its floor says")]
-    UnderFloor,
-    /// It was not refreshed for too long.
-    #[error("the session was idle for too long")]
-    Idle,
-    /// It reached its absolute end.
-    #[error("the session has expired")]
-    Expired,
-    /// The sessions of its subject, or of its tenant, were ended.
-    #[error("all sessions of its subject or tenant were ended")]
-    EndedForAll,
-    /// Its subject is disabled.
-    #[error("the subject is disabled")]
-    SubjectDisabled,
+    /// The device that it was opened on.
+    pub device: Option<Device>,
+    /// The application's short memory.
+    pub fields: Fields,
+    /// Counts the writes of `fields`.
+    pub fields_revision: u32,
 }
 
 /// Why a session is not opened.
@@ -152,24 +118,35 @@ pub enum OpenError {
     /// The subject may have no sessions.
     #[error("the subject is disabled")]
     SubjectDisabled,
-    /// `auth_time` lies in the future, or so far back that the session would be over.
-    #[error("auth_time must lie between now and the absolute lifetime ago")]
+    /// `auth_time` lies in the future, before that of the session which is stepped up, or so far back that the session
+    /// would be over.
+    #[error(
+        "auth_time must lie between the absolute lifetime ago, or the authentication that a step-up builds on, and now"
+    )]
     AuthTime,
 }
 
-/// What the log and the records of the wider scopes say, beside a session's own record.
+/// What the log, the records of the wider scopes and the configuration say, beside a session's own record.
 #[derive(Debug, Clone, Copy)]
 pub struct Surroundings<'a> {
+    /// Which session is meant.
+    pub id: &'a SessionId,
     /// The session's subject.
     pub subject: &'a Subject,
     /// The versions of its tenant, if it has one.
     pub tenant: Option<&'a Versions>,
+    /// The versions of everyone.
+    pub everyone: &'a Versions,
+    /// What holds for sessions now.
+    pub policy: &'a Policy,
     /// The session's own floor.
     pub session_floor: Version,
     /// The subject's floor.
     pub subject_floor: Version,
     /// The tenant's floor.
     pub tenant_floor: Version,
+    /// Everyone's floor.
+    pub everyone_floor: Version,
 }
 
 /// Proof that a session is alive at some moment: only from it are tokens made.
@@ -190,53 +167,20 @@ impl<'a> Live<'a> {
         self.around.subject
     }
 
-    /// The versions that a token made now carries: session, subject, tenant ([`Version::NONE`] without one).
-    pub fn versions(&self) -> [Version; 3] {
-        let tenant = self.around.tenant.map_or(Version::NONE, |versions| versions.current(self.around.tenant_floor));
-        let session = self.session.version.max(self.around.session_floor);
-        [session, self.around.subject.versions.current(self.around.subject_floor), tenant]
+    /// When it is over unless it is refreshed before; no token outlives this.
+    pub fn ends_at(&self) -> Timestamp {
+        let (idle, absolute) = self.session.ends_by(self.around.policy);
+        idle.min(absolute).min(self.session.idle_expires_at).min(self.session.expires_at)
     }
-}
 
-/// A repeat or a rotation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refreshed {
-    /// The record that has to be written before the answer; `healed` if the store had lost a rotation.
-    Rotated {
-        /// The session with its next generation.
-        session: Box<Session>,
-        /// Whether the token was of a later generation than the record.
-        healed: bool,
-    },
-    /// The same successor once more; nothing changes.
-    Repeated(Generation),
-}
-
-/// Kinds of reuse, told apart in events and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReuseClass {
-    /// The token before, from the same client, after the retry window.
-    LateRetry,
-    /// An older token, from the same client.
-    Ancestor,
-    /// An old token from another client context.
-    OtherClient,
-}
-
-/// Why a refresh is refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RefreshError {
-    /// The token belongs to another client (REF-07). Nothing changes.
-    WrongClient,
-    /// The generations are used up. Nothing changes; the session runs out.
-    Exhausted,
-    /// An old token was used again (RFC 9700 §4.14.2): the record as ended, to be written with its floor.
-    Reuse {
-        /// The ended session.
-        session: Box<Session>,
-        /// What kind of reuse it was.
-        class: ReuseClass,
-    },
+    /// The versions that a token made now carries: session, subject, tenant ([`Version::NONE`] without one), everyone.
+    pub fn versions(&self) -> [Version; 4] {
+        let around = &self.around;
+        let tenant = around.tenant.map_or(Version::NONE, |versions| versions.current(around.tenant_floor));
+        let session = self.session.version.max(around.session_floor);
+        let subject = around.subject.versions.current(around.subject_floor);
+        [session, subject, tenant, around.everyone.current(around.everyone_floor)]
+    }
 }
 
 impl Session {
@@ -245,19 +189,16 @@ impl Session {
     /// # Errors
     ///
     /// The subject is disabled, or `auth_time` is out of range.
-    pub fn open(
-        open: Open,
-        around: &Surroundings<'_>,
-        lifetimes: &Lifetimes,
-        now: Timestamp,
-    ) -> Result<Self, OpenError> {
+    pub fn open(open: Open, around: &Surroundings<'_>, now: Timestamp) -> Result<Self, OpenError> {
         if around.subject.standing == Standing::Disabled {
             return Err(OpenError::SubjectDisabled);
         }
+        let lifetimes = around.policy.lifetimes(open.tier);
         let now = Timestamp::from_secs(now.as_secs());
         let auth_time = Timestamp::from_secs(open.auth_time.unwrap_or(now).as_secs());
-        let expires_at = now.saturating_add(lifetimes.absolute);
-        if auth_time > now || now.has_reached(auth_time.saturating_add(lifetimes.absolute)) {
+        // Counted from the authentication, which may be older than the session (SP 800-63B-4 §5.2).
+        let expires_at = auth_time.saturating_add(lifetimes.absolute);
+        if auth_time > now || now.has_reached(expires_at) {
             return Err(OpenError::AuthTime);
         }
         Ok(Self {
@@ -265,9 +206,11 @@ impl Session {
             subject: open.subject,
             tenant: open.tenant,
             client_id: open.client_id,
+            tier: open.tier,
             version: Version::INITIAL,
             subject_version: around.subject.versions.current(around.subject_floor),
             tenant_version: around.tenant.map_or(Version::NONE, |versions| versions.current(around.tenant_floor)),
+            everyone_version: around.everyone.current(around.everyone_floor),
             generation: Generation(0),
             seed: open.seed,
             context: open.context,
@@ -279,6 +222,9 @@ impl Session {
             acr: open.acr,
             amr: open.amr,
             scope: open.scope,
+            device: open.device,
+            fields: Fields::default(),
+            fields_revision: 0,
         })
     }
 
@@ -303,74 +249,38 @@ impl Session {
         if around.subject.standing == Standing::Disabled {
             return Err(NotLive::SubjectDisabled);
         }
-        let admitted = around.subject.versions.admits(self.subject_version)
-            && around.tenant.is_none_or(|tenant| tenant.admits(self.tenant_version));
-        if admitted { Ok(Live { session: self, around }) } else { Err(NotLive::EndedForAll) }
+        let admitted = around.subject.admits(around.id, self.subject_version)
+            && around.tenant.is_none_or(|tenant| tenant.admits(self.tenant_version))
+            && around.everyone.admits(self.everyone_version);
+        if !admitted {
+            return Err(NotLive::EndedForAll);
+        }
+        let (idle, absolute) = self.ends_by(around.policy);
+        if now.has_reached(absolute) {
+            return Err(NotLive::Policy(Limit::Absolute));
+        }
+        if now.has_reached(idle) {
+            return Err(NotLive::Policy(Limit::Idle));
+        }
+        Ok(Live { session: self, around })
     }
 
     /// Ended for `reason`; none if it is ended already, whose reason stays.
-    pub fn ended(&self, reason: EndReason, now: Timestamp) -> Option<Self> {
+    pub fn ended(&self, reason: EndReason, by: Initiator, now: Timestamp) -> Option<Self> {
         match self.state {
             State::Ended { .. } => None,
             State::Open => Some(Self {
-                state: State::Ended { at: Timestamp::from_secs(now.as_secs()), reason },
+                state: State::Ended { at: Timestamp::from_secs(now.as_secs()), reason, by },
                 version: Version::ENDED,
                 ..self.clone()
             }),
         }
     }
-}
 
-impl Live<'_> {
-    /// Presents an authentic refresh token of generation `presented` (design table of rotation, repeat, healing, reuse).
-    ///
-    /// # Errors
-    ///
-    /// Another client, no generation left, or reuse, which ends the session.
-    pub fn refresh(
-        &self,
-        presented: Generation,
-        client: &ClientId,
-        context: ClientContext,
-        lifetimes: &Lifetimes,
-        now: Timestamp,
-    ) -> Result<Refreshed, RefreshError> {
-        let session = self.session;
-        if *client != session.client_id {
-            return Err(RefreshError::WrongClient);
-        }
-        if presented >= session.generation {
-            let generation = presented.next().ok_or(RefreshError::Exhausted)?;
-            let healed = presented > session.generation;
-            let session = Box::new(session.rotated(generation, context, lifetimes, now));
-            return Ok(Refreshed::Rotated { session, healed });
-        }
-        let is_previous = presented.next() == Some(session.generation);
-        let same_client = context == session.context;
-        if is_previous && same_client && !now.has_reached(session.rotated_at.saturating_add(lifetimes.retry_window)) {
-            return Ok(Refreshed::Repeated(session.generation));
-        }
-        let class = match (is_previous, same_client) {
-            (_, false) => ReuseClass::OtherClient,
-            (true, true) => ReuseClass::LateRetry,
-            (false, true) => ReuseClass::Ancestor,
-        };
-        // A live session is open, so it can be ended.
-        let ended = session.ended(EndReason::TokenReuse, now).unwrap_or_else(|| session.clone());
-        Err(RefreshError::Reuse { session: Box::new(ended), class })
-    }
-}
-
-impl Session {
-    fn rotated(&self, generation: Generation, context: ClientContext, lifetimes: &Lifetimes, now: Timestamp) -> Self {
-        let now = Timestamp::from_secs(now.as_secs()).max(self.rotated_at);
-        Self {
-            generation,
-            context,
-            rotated_at: now,
-            idle_expires_at: now.saturating_add(lifetimes.idle).min(self.expires_at),
-            ..self.clone()
-        }
+    /// Idle and absolute end by the policy that holds now, which may be stricter than the one that it was opened under.
+    fn ends_by(&self, policy: &Policy) -> (Timestamp, Timestamp) {
+        let lifetimes = policy.lifetimes(self.tier);
+        (self.rotated_at.saturating_add(lifetimes.idle), self.auth_time.saturating_add(lifetimes.absolute))
     }
 }
 

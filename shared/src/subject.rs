@@ -4,6 +4,9 @@
 //! count while sessions live on; ending all sessions raises `sessions_floor` with it. The floor of the scope in the log
 //! may be ahead of the record after a crash between the two writes, so every command takes it and rises above both.
 //!
+//! Ending all sessions but one spares that one by name, in the same write: its record stays as it is, and the next end of
+//! all sessions ends it too.
+//!
 //! Invariant (I4): version and `sessions_floor` never fall. A record has no lifetime: forgetting one would forget its roles.
 
 use alloc::vec::Vec;
@@ -11,7 +14,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    id::{ROLES_MAX, Role, TenantId},
+    id::{ROLES_MAX, Role, SessionId, TenantId},
     revocation::Version,
 };
 
@@ -75,6 +78,8 @@ pub struct Subject {
     pub roles: Vec<Role>,
     /// Its versions.
     pub versions: Versions,
+    /// The one session that was kept when all others were ended last.
+    pub spared: Option<SessionId>,
 }
 
 /// Why a subject does not change.
@@ -86,6 +91,9 @@ pub enum SubjectError {
     /// It belongs to another tenant, or to none.
     #[error("the subject belongs to another tenant")]
     OtherTenant,
+    /// The session that was to be kept is over.
+    #[error("the session to keep is over, or belongs to another subject; nothing was ended")]
+    KeptIsOver,
 }
 
 impl Subject {
@@ -95,7 +103,8 @@ impl Subject {
     ///
     /// Too many roles.
     pub fn new(tenant: Option<TenantId>, roles: Vec<Role>, floor: Version) -> Result<Self, SubjectError> {
-        Ok(Self { tenant, standing: Standing::Active, roles: normal(roles)?, versions: Versions::new(floor) })
+        let versions = Versions::new(floor);
+        Ok(Self { tenant, standing: Standing::Active, roles: normal(roles)?, versions, spared: None })
     }
 
     /// Whether the subject belongs to `tenant`.
@@ -123,7 +132,24 @@ impl Subject {
     /// With all sessions of before ended.
     #[must_use]
     pub fn with_sessions_ended(&self, floor: Version) -> Self {
-        Self { versions: self.versions.sessions_ended(floor), ..self.clone() }
+        Self { versions: self.versions.sessions_ended(floor), spared: None, ..self.clone() }
+    }
+
+    /// With all sessions of before ended but `kept`, which was opened under `version`; its tokens have to be renewed.
+    ///
+    /// # Errors
+    ///
+    /// [`SubjectError::KeptIsOver`].
+    pub fn with_others_ended(&self, kept: SessionId, version: Version, floor: Version) -> Result<Self, SubjectError> {
+        if self.standing == Standing::Disabled || !self.admits(&kept, version) {
+            return Err(SubjectError::KeptIsOver);
+        }
+        Ok(Self { spared: Some(kept), ..self.with_sessions_ended(floor) })
+    }
+
+    /// Whether a session that was opened under `version` is still one.
+    pub fn admits(&self, session: &SessionId, version: Version) -> bool {
+        self.versions.admits(version) || self.spared.as_ref() == Some(session)
     }
 
     /// Disabled, with all sessions ended for good; none if it is disabled already.

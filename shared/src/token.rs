@@ -57,8 +57,8 @@ pub struct Claims {
     /// Tenant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tid: Option<TenantId>,
-    /// Versions of session, subject and tenant; 0 for a tenant that is not there.
-    pub ver: [Version; 3],
+    /// Versions of session, subject, tenant and everyone; 0 for a tenant that is not there.
+    pub ver: [Version; 4],
     /// Roles of the subject.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<Role>,
@@ -113,7 +113,7 @@ impl Claims {
     /// The claims of a token for a live session.
     pub fn mint(live: &Live<'_>, id: &SessionId, issue: &Issue<'_>, now: Timestamp) -> Self {
         let session = live.session();
-        let exp = now.saturating_add(issue.lifetime).min(session.expires_at);
+        let exp = now.saturating_add(issue.lifetime).min(live.ends_at());
         Self {
             iss: issue.issuer.to_string(),
             sub: session.subject.clone(),
@@ -192,6 +192,7 @@ pub struct AccessToken {
     session: FloorKey,
     subject: FloorKey,
     tenant: Option<FloorKey>,
+    everyone: FloorKey,
     signing_key: FloorKey,
 }
 
@@ -230,6 +231,7 @@ impl AccessToken {
             session: FloorKey::session(&claims.sid),
             subject: FloorKey::subject(&claims.sub),
             tenant: claims.tid.as_ref().map(FloorKey::tenant),
+            everyone: FloorKey::everyone(),
             signing_key: FloorKey::signing_key(kid),
             claims,
         })
@@ -270,11 +272,12 @@ impl AccessToken {
     }
 
     fn scopes(&self) -> impl Iterator<Item = (ScopeKind, FloorKey, Version)> {
-        let [session, subject, tenant] = self.claims.ver;
+        let [session, subject, tenant, everyone] = self.claims.ver;
         [
             Some((ScopeKind::Session, self.session, session)),
             Some((ScopeKind::Subject, self.subject, subject)),
             self.tenant.map(|key| (ScopeKind::Tenant, key, tenant)),
+            Some((ScopeKind::Everyone, self.everyone, everyone)),
             Some((ScopeKind::SigningKey, self.signing_key, Version::INITIAL)),
         ]
         .into_iter()

@@ -1,8 +1,12 @@
 //! The sections of the configuration with their defaults. Limits and descriptions stand in `settings`.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroU8, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use shared::{
+    roster::{Limit, OnLimit},
+    session::{Lifetimes, Policy, Tier},
+};
 
 use super::clients::Unregistered;
 
@@ -69,19 +73,43 @@ pub enum SigningAlgorithm {
     Es256,
 }
 
-/// Lifetimes of sessions.
+/// Lifetimes of sessions, by tier, and how many one subject may have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sessions {
-    /// A session that was not refreshed for this long is over.
-    pub idle_s: u64,
-    /// A session is over this long after it was opened, whatever happens.
-    pub absolute_s: u64,
+    /// The tier of a session that is opened without one.
+    pub tier: Tier,
+    /// A session of the tier browse that was not refreshed for this long is over.
+    pub browse_idle_s: u64,
+    /// A session of the tier browse is over this long after the authentication.
+    pub browse_absolute_s: u64,
+    /// As `browse_idle_s`, for the tier standard.
+    pub standard_idle_s: u64,
+    /// As `browse_absolute_s`, for the tier standard.
+    pub standard_absolute_s: u64,
+    /// As `browse_idle_s`, for the tier privileged.
+    pub privileged_idle_s: u64,
+    /// As `browse_absolute_s`, for the tier privileged.
+    pub privileged_absolute_s: u64,
+    /// The most sessions that a subject may have at the same time; 0 for no limit.
+    pub concurrent_max: u64,
+    /// What happens to a session over that.
+    pub on_limit: OnLimit,
 }
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { idle_s: 3_600, absolute_s: 86_400 }
+        Self {
+            tier: Tier::Standard,
+            browse_idle_s: 2_592_000,
+            browse_absolute_s: 2_592_000,
+            standard_idle_s: 3_600,
+            standard_absolute_s: 86_400,
+            privileged_idle_s: 900,
+            privileged_absolute_s: 43_200,
+            concurrent_max: 0,
+            on_limit: OnLimit::EvictOldest,
+        }
     }
 }
 
@@ -258,14 +286,24 @@ impl Tokens {
 }
 
 impl Sessions {
-    /// A session that was not refreshed for this long is over.
-    pub fn idle(&self) -> Duration {
-        Duration::from_secs(self.idle_s)
+    /// The lifetimes of all tiers; `retry_window` is that of refresh tokens.
+    pub fn policy(&self, retry_window: Duration) -> Policy {
+        let lifetimes = |idle_s, absolute_s| Lifetimes {
+            idle: Duration::from_secs(idle_s),
+            absolute: Duration::from_secs(absolute_s),
+        };
+        Policy {
+            browse: lifetimes(self.browse_idle_s, self.browse_absolute_s),
+            standard: lifetimes(self.standard_idle_s, self.standard_absolute_s),
+            privileged: lifetimes(self.privileged_idle_s, self.privileged_absolute_s),
+            retry_window,
+        }
     }
 
-    /// A session is over this long after it was opened.
-    pub fn absolute(&self) -> Duration {
-        Duration::from_secs(self.absolute_s)
+    /// The limit on concurrent sessions, if there is one.
+    pub fn limit(&self) -> Option<Limit> {
+        let sessions_max = u8::try_from(self.concurrent_max).ok().and_then(NonZeroU8::new)?;
+        Some(Limit { sessions_max, on_limit: self.on_limit })
     }
 }
 

@@ -95,14 +95,57 @@ const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
-        key: "sessions.idle_s",
-        about: "A session that was not refreshed for this long is over (NIST SP 800-63B AAL2: at most 1 h).",
-        rule: Rule::Number { min: 60, max: 2_592_000, value: |c| c.sessions.idle_s },
+        key: "sessions.tier",
+        about: "Tier of a session that is opened without one.",
+        rule: Rule::Text {
+            allowed: "browse, standard or privileged",
+            value: |c| serialized(&c.sessions.tier),
+            accepts: |_| true,
+        },
     },
     Setting {
-        key: "sessions.absolute_s",
-        about: "A session is over this long after it was opened (NIST SP 800-63B AAL2: at most 24 h).",
-        rule: Rule::Number { min: 60, max: 2_592_000, value: |c| c.sessions.absolute_s },
+        key: "sessions.browse_idle_s",
+        about: "A browse session that was not refreshed for this long is over (SP 800-63B-4, AAL1: optional).",
+        rule: Rule::Number { min: 60, max: 2_592_000, value: |c| c.sessions.browse_idle_s },
+    },
+    Setting {
+        key: "sessions.browse_absolute_s",
+        about: "A browse session is over this long after the authentication (AAL1: at most 30 days).",
+        rule: Rule::Number { min: 60, max: 2_592_000, value: |c| c.sessions.browse_absolute_s },
+    },
+    Setting {
+        key: "sessions.standard_idle_s",
+        about: "As browse_idle_s, for standard sessions (AAL2: at most 1 h should be).",
+        rule: Rule::Number { min: 60, max: 2_592_000, value: |c| c.sessions.standard_idle_s },
+    },
+    Setting {
+        key: "sessions.standard_absolute_s",
+        about: "As browse_absolute_s, for standard sessions (AAL2: at most 24 h should be).",
+        rule: Rule::Number { min: 60, max: 2_592_000, value: |c| c.sessions.standard_absolute_s },
+    },
+    Setting {
+        key: "sessions.privileged_idle_s",
+        about: "As browse_idle_s, for privileged sessions (AAL3: at most 15 min should be).",
+        rule: Rule::Number { min: 60, max: 43_200, value: |c| c.sessions.privileged_idle_s },
+    },
+    Setting {
+        key: "sessions.privileged_absolute_s",
+        about: "As browse_absolute_s, for privileged sessions (AAL3: at most 12 h shall be).",
+        rule: Rule::Number { min: 60, max: 43_200, value: |c| c.sessions.privileged_absolute_s },
+    },
+    Setting {
+        key: "sessions.concurrent_max",
+        about: "Sessions that a subject may have at the same time; 0 for no limit. Sessions that are open count from the first sign-in on.",
+        rule: Rule::Number { min: 0, max: 100, value: |c| c.sessions.concurrent_max },
+    },
+    Setting {
+        key: "sessions.on_limit",
+        about: "What happens to a session over concurrent_max, if the call that opens it does not say.",
+        rule: Rule::Text {
+            allowed: "evict-oldest or refuse",
+            value: |c| serialized(&c.sessions.on_limit),
+            accepts: |_| true,
+        },
     },
     Setting {
         key: "store.url",
@@ -226,9 +269,16 @@ pub(super) fn check(config: &Config, place: impl Fn(&str) -> String) -> Result<(
             }
         }
     }
-    if config.sessions.idle_s > config.sessions.absolute_s {
-        let found = config.sessions.idle_s.to_string();
-        return Err(wrong("sessions.idle_s", found, "at most sessions.absolute_s".to_owned()));
+    let sessions = &config.sessions;
+    for (tier, idle_s, absolute_s) in [
+        ("browse", sessions.browse_idle_s, sessions.browse_absolute_s),
+        ("standard", sessions.standard_idle_s, sessions.standard_absolute_s),
+        ("privileged", sessions.privileged_idle_s, sessions.privileged_absolute_s),
+    ] {
+        if idle_s > absolute_s {
+            let allowed = format!("at most sessions.{tier}_absolute_s");
+            return Err(wrong(&format!("sessions.{tier}_idle_s"), idle_s.to_string(), allowed));
+        }
     }
     check_clients(&config.clients, &wrong)?;
     check_hubs(&config.hubs, wrong)

@@ -5,7 +5,8 @@ use serde::Serialize;
 use shared::{
     id::{ClientId, Role, SessionId, SubjectId, TenantId},
     revocation::Version,
-    subject::{Standing, Subject},
+    session::{Device, State, Tier},
+    subject::{Standing, Subject, SubjectError},
 };
 use utoipa::ToSchema;
 
@@ -74,9 +75,22 @@ pub(crate) struct SessionView {
     tenant: Option<TenantId>,
     #[schema(value_type = schema::ClientName)]
     client_id: ClientId,
+    #[schema(value_type = schema::TierName)]
+    tier: Tier,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    /// Who ended it, if its own record says that it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_by: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    device: Option<Device>,
+    /// The last refresh, to the minute.
+    last_seen_at: u64,
+    scope: Option<String>,
+    acr: Option<String>,
+    amr: Vec<String>,
     opened_at: u64,
     auth_time: u64,
     idle_expires_at: u64,
@@ -94,8 +108,18 @@ impl From<SessionState> for SessionView {
             subject: session.subject,
             tenant: session.tenant,
             client_id: session.client_id,
+            tier: session.tier,
             state: if state.over.is_none() { "open" } else { "ended" },
             reason: state.over,
+            ended_by: match session.state {
+                State::Open => None,
+                State::Ended { by, .. } => Some(by.name()),
+            },
+            device: session.device,
+            last_seen_at: session.rotated_at.as_secs() / 60 * 60,
+            scope: session.scope,
+            acr: session.acr,
+            amr: session.amr,
             opened_at: session.opened_at.as_secs(),
             auth_time: session.auth_time.as_secs(),
             idle_expires_at: session.idle_expires_at.as_secs(),
@@ -141,9 +165,13 @@ impl From<ServiceError> for Problem {
         let status = match &error {
             ServiceError::NotFound => StatusCode::NOT_FOUND,
             ServiceError::Open(shared::session::OpenError::SubjectDisabled) => StatusCode::FORBIDDEN,
-            ServiceError::Subject(shared::subject::SubjectError::OtherTenant) => StatusCode::CONFLICT,
+            ServiceError::Subject(SubjectError::OtherTenant | SubjectError::KeptIsOver)
+            | ServiceError::Over(_)
+            | ServiceError::TooManySessions { .. } => StatusCode::CONFLICT,
+            ServiceError::Fields(_) => StatusCode::PRECONDITION_FAILED,
             ServiceError::Open(_)
             | ServiceError::Subject(_)
+            | ServiceError::Metadata(_)
             | ServiceError::TooLarge(_)
             | ServiceError::TokenTooLarge(_)
             | ServiceError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,

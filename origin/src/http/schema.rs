@@ -65,3 +65,15 @@ text! {
     /// An authentication context class or method: visible ASCII without quote and backslash.
     AuthenticationText, (1..=64), r##"^[!#-\[\]-~]+$"##, "urn:example:mfa"
 }
+text! {
+    /// Decides how long a session may last: `browse`, `standard` or `privileged`.
+    TierName, (6..=10), "^(browse|standard|privileged)$", "standard"
+}
+text! {
+    /// What happens over the limit on concurrent sessions: `evict-oldest` or `refuse`.
+    OnLimitName, (6..=12), "^(evict-oldest|refuse)$", "refuse"
+}
+text! {
+    /// Who asked for it (CAEP 1.0 section 2): `admin`, `user`, `policy` or `system`.
+    InitiatorName, (4..=6), "^(admin|user|policy|system)$", "user"
+}

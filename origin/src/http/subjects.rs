@@ -1,8 +1,8 @@
-//! `/v1/subjects` and `/v1/tenants`: roles, sign out everywhere, disable and enable.
+//! `/v1/subjects`, `/v1/tenants` and `/v1/everyone`: roles, sign out everywhere, disable and enable.
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
-use shared::id::{Role, SubjectId, TenantId};
+use shared::id::{Role, SessionId, SubjectId, TenantId};
 use utoipa::ToSchema;
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     extract::{Body, Segment},
     schema,
 };
-use crate::service::subjects::Command;
+use crate::service::{everyone::EveryoneCommand, subjects::Command};
 
 /// The new roles of a subject, all of them.
 #[derive(Deserialize, ToSchema)]
@@ -20,6 +20,15 @@ use crate::service::subjects::Command;
 pub(super) struct RolesBody {
     #[schema(value_type = Vec<schema::RoleName>, max_items = 16)]
     roles: Vec<Role>,
+}
+
+/// Which session is kept.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RevokeAllBody {
+    /// This session goes on.
+    #[schema(value_type = Option<schema::SessionIdText>)]
+    except: Option<SessionId>,
 }
 
 /// A body that has to be empty or `{}`.
@@ -66,22 +75,25 @@ pub(super) async fn sessions(
     Ok(Json(SessionList { sessions: sessions.into_iter().map(SessionView::from).collect() }))
 }
 
-/// `POST /v1/subjects/{sub}/revoke`: ends every session of a subject with one floor; may be repeated.
+/// `POST /v1/subjects/{sub}/revoke`: ends every session of a subject, or all but one, with one floor; may be repeated.
 ///
-/// 200 with the floors that were raised, once log and record are written; 503 if either may be missing.
+/// 1. the subject never had a session: 404
+/// 2. the session to keep is over or of another subject: 409, and nothing is ended
+/// 3. either write may be missing: 503
+/// 4. 200 with the floors that were raised; tokens of the session that was kept have to be renewed
 #[utoipa::path(
     post, path = "/v1/subjects/{sub}/revoke", operation_id = "revoke_subject", tag = "subjects",
     security(("api_key" = ["subjects:write"])),
     params(("sub" = schema::SubjectName, Path)),
-    request_body = Nothing,
+    request_body = RevokeAllBody,
     responses((status = 200, description = "Its sessions are ended.", body = Changed))
 )]
 pub(super) async fn revoke(
     app: State<App>,
     subject: Segment<SubjectId>,
-    _: Body<Nothing>,
+    Body(body): Body<RevokeAllBody>,
 ) -> Result<Json<Changed>, Problem> {
-    change(app, subject, Command::RevokeSessions).await
+    change(app, subject, body.except.map_or(Command::RevokeSessions, Command::RevokeOthers)).await
 }
 
 /// `POST /v1/subjects/{sub}/disable`: as revoke, and no session opens until enabled again.
@@ -148,6 +160,31 @@ pub(super) async fn revoke_tenant(
     _: Body<Nothing>,
 ) -> Result<Json<Changed>, Problem> {
     Ok(Json(app.service.revoke_tenant(tenant).await?.into()))
+}
+
+/// `POST /v1/everyone/revoke`: ends every session of the deployment with one floor; may be repeated.
+///
+/// 200 with the floor that was raised, once log and record are written; 503 if either may be missing.
+#[utoipa::path(
+    post, path = "/v1/everyone/revoke", operation_id = "revoke_everyone", tag = "everyone",
+    security(("api_key" = ["everyone:write"])),
+    request_body = Nothing,
+    responses((status = 200, description = "Everyone's sessions are ended.", body = Changed))
+)]
+pub(super) async fn revoke_everyone(State(app): State<App>, _: Body<Nothing>) -> Result<Json<Changed>, Problem> {
+    Ok(Json(app.service.change_everyone(EveryoneCommand::EndSessions).await?.into()))
+}
+
+/// `POST /v1/everyone/renew`: every token has to be renewed, so that the roles and the policy of now hold at once;
+/// sessions that they allow go on. As revoke.
+#[utoipa::path(
+    post, path = "/v1/everyone/renew", operation_id = "renew_everyone", tag = "everyone",
+    security(("api_key" = ["everyone:write"])),
+    request_body = Nothing,
+    responses((status = 200, description = "Everyone's tokens have to be renewed.", body = Changed))
+)]
+pub(super) async fn renew_everyone(State(app): State<App>, _: Body<Nothing>) -> Result<Json<Changed>, Problem> {
+    Ok(Json(app.service.change_everyone(EveryoneCommand::RenewTokens).await?.into()))
 }
 
 async fn change(

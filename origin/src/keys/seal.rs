@@ -16,6 +16,7 @@ const FORMAT: u8 = 1;
 const SALT: &[u8] = b"portcullis";
 const INFO_SEAL: &[u8] = b"seal keys in the store v1";
 const INFO_PEPPER: &[u8] = b"refresh token pepper v1";
+const INFO_TAGS: &[u8] = b"session tags in logs v1";
 
 /// Why a sealed value was not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +92,15 @@ impl Sealer {
 /// [`SealError::Library`].
 pub fn refresh_pepper(master: &MasterKey) -> Result<Zeroizing<[u8; 32]>, SealError> {
     derive(master, INFO_PEPPER)
+}
+
+/// The key of the tags that stand for session ids in logs.
+///
+/// # Errors
+///
+/// [`SealError::Library`].
+pub fn session_tags(master: &MasterKey) -> Result<Zeroizing<[u8; 32]>, SealError> {
+    derive(master, INFO_TAGS)
 }
 
 fn derive(master: &MasterKey, info: &[u8]) -> Result<Zeroizing<[u8; 32]>, SealError> {

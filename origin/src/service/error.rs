@@ -1,7 +1,11 @@
 //! Why the service refuses.
 
 use metrics::counter;
-use shared::{codec::CodecError, session::OpenError, subject::SubjectError};
+use shared::{
+    codec::CodecError,
+    session::{FieldsConflict, MetadataError, NotLive, OpenError},
+    subject::SubjectError,
+};
 
 use crate::{
     feed::FeedError, keys::KeyRefused, shell::NoRandomness, store::StoreError, telemetry::metrics::STORE_FAILURES,
@@ -19,6 +23,21 @@ pub enum ServiceError {
     /// A subject does not change.
     #[error(transparent)]
     Subject(#[from] SubjectError),
+    /// The session is over, and nothing revives it.
+    #[error("{0}; nothing was changed")]
+    Over(NotLive),
+    /// The subject has as many sessions as it may have.
+    #[error("the subject has {sessions_max} sessions already, and may have no more")]
+    TooManySessions {
+        /// The limit.
+        sessions_max: u8,
+    },
+    /// A device or a field that is not allowed.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// The fields were written by someone else.
+    #[error(transparent)]
+    Fields(#[from] FieldsConflict),
     /// The session's record would be larger than a record may be.
     #[error("{0}")]
     TooLarge(CodecError),

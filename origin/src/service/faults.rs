@@ -10,6 +10,7 @@ use shared::{
     id::{Role, SessionId},
     refresh::Generation,
     revocation::Version,
+    session::{EndReason, Initiator},
     token::Claims,
 };
 
@@ -82,11 +83,15 @@ pub(super) fn request(subject: &str, tenant: &str) -> OpenSession {
         acr: None,
         amr: vec![],
         auth_time: None,
+        tier: None,
+        device: None,
+        on_limit: None,
     }
 }
 
 pub(super) async fn refresh(service: &Service, token: &str) -> Result<Tokens, ServiceError> {
-    service.refresh(RefreshRequest { token: token.to_owned(), client: "web".parse().unwrap(), scope: None }).await
+    let client = "web".parse().unwrap();
+    service.refresh(RefreshRequest { token: token.to_owned(), client, scope: None, user_agent: None }).await
 }
 
 fn admin() -> Vec<Role> {
@@ -130,7 +135,7 @@ impl World {
                 Err(error) => return Err(error),
                 Ok(_) => panic!("a token that was used before brought tokens"),
             },
-            Command::RevokeSession => service.revoke_session(id, None).await?,
+            Command::RevokeSession => service.revoke_session(id, EndReason::Revoked, Initiator::Admin).await?,
             Command::RevokeToken => {
                 let client = service.clients().get(&"web".parse().unwrap()).unwrap();
                 service.revoke_token(&self.alice.tokens.refresh_token, &client).await?;
@@ -315,7 +320,7 @@ async fn a_held_refresh_does_not_revive_an_ended_session() {
     world.store.arm(Fault::Held, 0);
     let revoke = async {
         world.store.held().await;
-        world.other().await.revoke_session(world.alice.session_id, None).await.unwrap();
+        world.other().await.revoke_session(world.alice.session_id, EndReason::Revoked, Initiator::Admin).await.unwrap();
         world.store.release();
     };
     let (refreshed, ()) = tokio::join!(world.run(&world.service, Command::Refresh), revoke);

@@ -13,7 +13,11 @@ use shared::{
     token::{AccessToken, Claims, Expected},
 };
 
-use super::{Service, ServiceError, surroundings::Around};
+use super::{
+    Service, ServiceError,
+    everyone::everyone_or_first,
+    surroundings::{Around, Wider},
+};
 use crate::{clients::Client, keys::Verifier, shell, store::Key, telemetry::metrics::INTROSPECTIONS};
 
 /// Who asks.
@@ -101,13 +105,12 @@ impl Service {
             return Ok(None);
         }
         let Some(around) = self.stored_around(&id, &session).await? else { return Ok(None) };
-        if session.live(around.as_surroundings(), now).is_err() {
-            return Ok(None);
-        }
+        let Ok(live) = session.live(around.as_surroundings(), now) else { return Ok(None) };
+        let expires_at = live.ends_at();
         Ok(Some(Box::new(ActiveRefreshToken {
             issuer: self.issuer.clone(),
             session_id: id,
-            expires_at: session.idle_expires_at.min(session.expires_at),
+            expires_at,
             scope: self.scope_of(&session, None),
             session,
         })))
@@ -115,13 +118,14 @@ impl Service {
 
     /// What surrounds a session, as the store has it now.
     async fn stored_around(&self, id: &SessionId, session: &Session) -> Result<Option<Around>, ServiceError> {
-        let mut keys = vec![Key::Subject(session.subject.clone())];
+        let mut keys = vec![Key::Subject(session.subject.clone()), Key::Everyone];
         keys.extend(session.tenant.clone().map(Key::Tenant));
         let mut stored = self.store.load_many(&keys).await?.into_iter();
         let Some(subject) = stored.next().flatten() else { return Ok(None) };
         let subject = Subject::decode(&subject).map_err(ServiceError::Record)?;
+        let everyone = everyone_or_first(stored.next().flatten().as_deref())?;
         let tenant = stored.next().flatten().map(|bytes| Versions::decode(&bytes)).transpose();
         let tenant = session.tenant.as_ref().zip(tenant.map_err(ServiceError::Record)?);
-        Ok(Some(self.around_with(Some(id), &session.subject, subject.into(), tenant)))
+        Ok(Some(self.around_with(id, &session.subject, Wider { subject: subject.into(), tenant, everyone })))
     }
 }

@@ -5,14 +5,16 @@ use shared::{
     id::{ClientId, Role, SessionId, SubjectId, TenantId},
     refresh::{ClientContext, Seed},
     revocation::Version,
-    session::{Open, Session, Surroundings},
-    subject::Subject,
+    roster::{Limit, OnLimit},
+    session::{Device, Open, Session, Tier},
+    subject::{Subject, Versions},
     time::Timestamp,
 };
 
 use super::{
-    RECORD_MARGIN, Service, ServiceError, Tokens,
-    surroundings::subject_target,
+    Service, ServiceError, Tokens, events,
+    sessions::kept_until,
+    surroundings::{Wider, subject_target},
     write::{Change, encode},
 };
 use crate::{
@@ -43,6 +45,12 @@ pub struct OpenSession {
     pub amr: Vec<String>,
     /// When, if not just now.
     pub auth_time: Option<Timestamp>,
+    /// Decides how long the session may last; `sessions.tier` if left out.
+    pub tier: Option<Tier>,
+    /// The device.
+    pub device: Option<Device>,
+    /// What happens over `sessions.concurrent_max`, if there is such a limit; `sessions.on_limit` if left out.
+    pub on_limit: Option<OnLimit>,
 }
 
 /// A session and its first tokens.
@@ -60,10 +68,10 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// The subject is disabled or of another tenant, a value is too large, or the store fails: then the session may
-    /// exist, but nobody has its tokens.
+    /// The subject is disabled, of another tenant, or has as many sessions as it may have; a value is too large; or the
+    /// store fails: then the session may exist, but nobody has its tokens.
     pub async fn open(&self, request: OpenSession) -> Result<Opened, ServiceError> {
-        check_texts(&request)?;
+        check_texts(request.scope.as_deref(), request.acr.as_deref(), &request.amr)?;
         self.check_client(&request)?;
         let now = shell::now();
         self.check_sizes(&request, now)?;
@@ -72,25 +80,36 @@ impl Service {
             Some(tenant) => Some(self.tenant_record(tenant, now).await?),
             None => None,
         };
-        let around = self.around_with(None, &request.subject, subject, request.tenant.as_ref().zip(tenant));
-        let around = around.as_surroundings();
         let id = SessionId::from_random(shell::random()?);
-        let seed = Seed(shell::random()?);
-        let session = Session::open(request.command(seed), &around, &self.lifetimes, now)?;
+        let tenant = request.tenant.as_ref().zip(tenant);
+        let wider = Wider { subject, tenant, everyone: self.everyone_record(now).await? };
+        let around = self.around_with(&id, &request.subject, wider);
+        let around = around.as_surroundings();
+        let limit = self.limit.map(|limit| Limit { on_limit: request.on_limit.unwrap_or(limit.on_limit), ..limit });
+        let open = request.command(Seed(shell::random()?), self.default_tier);
+        let session = Session::open(open, &around, now)?;
         // A session that was just opened is alive, unless it was opened for no time at all.
         let live = session.live(around, now).map_err(|_| ServiceError::Invalid("the session would be over at once"))?;
         let tokens = self.tokens(&live, &id, session.generation, None, now)?;
-        let bytes = encode(&session)?;
-        let kept_until = session.expires_at.saturating_add(RECORD_MARGIN);
-
-        // An entry without a session is passed over; a session without an entry could not be listed.
-        self.store.index_add(&session.subject, &id, session.expires_at).await?;
-        if self.store.swap(&Key::Session(id), None, &bytes, Some(kept_until)).await? == Swapped::Conflict {
-            return Err(ServiceError::Library);
+        let write = self.write_new(&id, &session);
+        match limit {
+            Some(limit) => self.take_place(&id, &session, limit, write, now).await?,
+            None => write.await?,
         }
-        counter!(SESSIONS_OPENED).increment(1);
-        tracing::info!(event = "session_created", session = %id, client = session.client_id.as_str());
+        counter!(SESSIONS_OPENED, "tier" => session.tier.name()).increment(1);
+        events::created(&self.tags.of(&id), &session, None);
         Ok(Opened { session_id: id, expires_at: session.expires_at, tokens })
+    }
+
+    /// Writes the record of a session that nobody knows yet.
+    pub(super) async fn write_new(&self, id: &SessionId, session: &Session) -> Result<(), ServiceError> {
+        let bytes = encode(session)?;
+        // An entry without a session is passed over; a session without an entry could not be listed.
+        self.store.index_add(&session.subject, id, session.expires_at).await?;
+        match self.store.swap(&Key::Session(*id), None, &bytes, kept_until(session)).await? {
+            Swapped::Done => Ok(()),
+            Swapped::Conflict => Err(ServiceError::Library),
+        }
     }
 
     /// Refuses a session that is too large or over already before its subject is made or changed. What is obviously
@@ -101,17 +120,14 @@ impl Service {
         }
         let roles = request.roles.clone().unwrap_or_default();
         let subject = Subject::new(request.tenant.clone(), roles, Version::NONE)?;
-        let versions = subject.versions;
-        let around = Surroundings {
-            subject: &subject,
-            tenant: request.tenant.is_some().then_some(&versions),
-            session_floor: Version::NONE,
-            subject_floor: Version::NONE,
-            tenant_floor: Version::NONE,
-        };
-        let session = Session::open(request.command(Seed([0; 16])), &around, &self.lifetimes, now)?;
+        let id = SessionId::from_random([0; 16]);
+        let everyone = Versions::new(Version::NONE);
+        let tenant = request.tenant.as_ref().map(|tenant| (tenant, everyone));
+        let around = self.around_with(&id, &request.subject, Wider { subject: subject.into(), tenant, everyone });
+        let around = around.as_surroundings();
+        let session = Session::open(request.command(Seed([0; 16]), self.default_tier), &around, now)?;
         let live = session.live(around, now).map_err(|_| ServiceError::Invalid("the session would be over at once"))?;
-        self.tokens(&live, &SessionId::from_random([0; 16]), session.generation, None, now)?;
+        self.tokens(&live, &id, session.generation, None, now)?;
         encode(&session).map(drop)
     }
 
@@ -160,27 +176,32 @@ impl Service {
                 stands: floor,
             })
         };
-        let (_, subject) = self.change(&subject_target(&request.subject), now, rule, |_| None).await?;
+        let (changed, subject) = self.change(&subject_target(&request.subject), now, rule, |_| None).await?;
+        if changed.raised() {
+            events::roles_changed(&request.subject);
+        }
         Ok(self.keep_subject(&request.subject, subject.ok_or(ServiceError::NotFound)?))
     }
 }
 
 impl OpenSession {
-    fn command(&self, seed: Seed) -> Open {
+    fn command(&self, seed: Seed, default_tier: Tier) -> Open {
         Open {
             context: ClientContext::new(&self.client_id, None),
             subject: self.subject.clone(),
             tenant: self.tenant.clone(),
             client_id: self.client_id.clone(),
+            tier: self.tier.unwrap_or(default_tier),
             seed,
             auth_time: self.auth_time,
             acr: self.acr.clone(),
             amr: self.amr.clone(),
             scope: self.scope.clone(),
+            device: self.device.clone(),
         }
     }
 
-    /// How much of a token and a record the caller chose.
+    /// How much of a token and a record the caller chose; of a device at most about as much again is kept.
     fn text_bytes(&self) -> usize {
         let names = [self.subject.as_str(), self.client_id.as_str(), self.tenant.as_ref().map_or("", TenantId::as_str)];
         let texts = [&self.scope, &self.acr].map(|text| text.as_deref().unwrap_or_default());
@@ -191,16 +212,16 @@ impl OpenSession {
 }
 
 /// RFC 6749 §3.3: scope tokens of visible ASCII without quote and backslash, one space between them.
-fn check_texts(request: &OpenSession) -> Result<(), ServiceError> {
+pub(super) fn check_texts(scope: Option<&str>, acr: Option<&str>, amr: &[String]) -> Result<(), ServiceError> {
     let is_token = |text: &str| {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
     };
-    if request.scope.as_deref().is_some_and(|scope| !scope.split(' ').all(is_token)) {
+    if scope.is_some_and(|scope| !scope.split(' ').all(is_token)) {
         return Err(ServiceError::Invalid(
             "scope must be scope tokens with one space between them (RFC 6749, section 3.3)",
         ));
     }
-    if request.acr.as_deref().is_some_and(|acr| !is_token(acr)) || !request.amr.iter().all(|amr| is_token(amr)) {
+    if acr.is_some_and(|acr| !is_token(acr)) || !amr.iter().all(|amr| is_token(amr)) {
         return Err(ServiceError::Invalid(
             "acr and amr must be visible ASCII without quote and backslash, and not empty",
         ));

@@ -6,15 +6,15 @@ use shared::{
     id::{ClientId, SessionId},
     refresh::{ClientContext, PresentedToken},
     revocation::{FloorKey, Version},
-    session::{EndReason, NotLive, RefreshError, Refreshed, ReuseClass, Session},
+    session::{EndReason, Initiator, Live, NotLive, RefreshError, Refreshed, ReuseClass, Session},
     time::Timestamp,
 };
 
-use super::{ATTEMPTS, RECORD_MARGIN, Service, ServiceError, Tokens, write::encode};
+use super::{ATTEMPTS, Service, ServiceError, Tokens, events, sessions::kept_until, write::encode};
 use crate::{
     shell,
     store::{Key, Swapped},
-    telemetry::metrics::{COMMIT_CONFLICTS, REFRESHES},
+    telemetry::metrics::{COMMIT_CONFLICTS, REAUTHENTICATIONS_FORCED, REFRESHES, REUSES, SESSIONS_ENDED},
 };
 
 /// A refresh as it was asked for.
@@ -25,6 +25,8 @@ pub struct RefreshRequest {
     pub client: ClientId,
     /// A scope within the granted one.
     pub scope: Option<String>,
+    /// What the client says it is; tells a retry from a thief.
+    pub user_agent: Option<String>,
 }
 
 impl Service {
@@ -49,10 +51,10 @@ impl Service {
         let now = shell::now();
         let presented = PresentedToken::parse(&request.token).ok_or(ServiceError::InvalidGrant)?;
         let id = *presented.session();
-        let key = Key::Session(id);
-        let mut reason = EndReason::Revoked;
+        let context = ClientContext::new(&request.client, request.user_agent.as_deref());
+        let mut under_floor = EndReason::Revoked;
         for _ in 0..ATTEMPTS {
-            let stored = self.store.load(&key).await?.ok_or(ServiceError::InvalidGrant)?;
+            let stored = self.store.load(&Key::Session(id)).await?.ok_or(ServiceError::InvalidGrant)?;
             let session = Session::decode(&stored).map_err(ServiceError::Record)?;
             let generation = presented.generation(&self.pepper, &session.seed).ok_or(ServiceError::InvalidGrant)?;
             let scope = narrowed(&session, request.scope.as_deref())?;
@@ -60,61 +62,98 @@ impl Service {
             let around = around.as_surroundings();
             let live = match session.live(around, now) {
                 Ok(live) => live,
-                Err(NotLive::UnderFloor) => {
-                    self.write_end(&id, &session, &stored, reason, now).await?;
-                    return Err(ServiceError::InvalidGrant);
-                }
-                Err(_) => return Err(ServiceError::InvalidGrant),
+                Err(why) => return self.refuse_over(&id, &session, (why, under_floor), now).await,
             };
-            let context = ClientContext::new(&request.client, None);
-            match live.refresh(generation, &request.client, context, &self.lifetimes, now) {
+            let swapped = match live.refresh(generation, &request.client, context, now) {
                 Ok(Refreshed::Repeated(generation)) => {
                     return Ok((self.tokens(&live, &id, generation, scope, now)?, "repeated"));
                 }
                 Ok(Refreshed::Rotated { session: next, healed }) => {
+                    let outcome = if healed { "healed" } else { "rotated" };
                     let live = next.live(around, now).map_err(|_| ServiceError::InvalidGrant)?;
-                    let tokens = self.tokens(&live, &id, next.generation, scope, now)?;
-                    let kept_until = next.expires_at.saturating_add(RECORD_MARGIN);
-                    if self.store.swap(&key, Some(&stored), &encode(&*next)?, Some(kept_until)).await? == Swapped::Done
-                    {
-                        return Ok((tokens, if healed { "healed" } else { "rotated" }));
-                    }
-                    counter!(COMMIT_CONFLICTS).increment(1);
+                    self.write_rotated(&id, &stored, &live, scope, now).await?.map(|tokens| (tokens, outcome))
                 }
                 Err(RefreshError::WrongClient | RefreshError::Exhausted) => return Err(ServiceError::InvalidGrant),
                 Err(RefreshError::Reuse { session: ended, class }) => {
-                    let floor = self.floor(FloorKey::session(&id), Version::ENDED, now);
-                    self.raise(&[floor]).await?;
-                    // Said once it is certain; another writer that comes first changes nothing about it.
-                    reason = EndReason::TokenReuse;
-                    counter!(REFRESHES, "outcome" => "reused").increment(1);
-                    tracing::warn!(event = "refresh_token_reuse", session = %id, class = class_name(class));
-                    let kept_until = ended.expires_at.saturating_add(RECORD_MARGIN);
-                    if self.store.swap(&key, Some(&stored), &encode(&*ended)?, Some(kept_until)).await? == Swapped::Done
-                    {
+                    under_floor = EndReason::TokenReuse;
+                    if self.write_reused(&id, &stored, &ended, class, now).await? == Swapped::Done {
                         return Err(ServiceError::InvalidGrant);
                     }
-                    counter!(COMMIT_CONFLICTS).increment(1);
+                    None
                 }
+            };
+            if let Some((tokens, outcome)) = swapped {
+                events::renewed(&self.tags.of(&id), &session, outcome);
+                return Ok((tokens, outcome));
             }
+            counter!(COMMIT_CONFLICTS).increment(1);
         }
         Err(ServiceError::Contended)
     }
 
-    /// Writes into the record what its floor says already.
-    async fn write_end(
+    /// The tokens of a session that was just rotated, once its record is written; none if another writer came first.
+    async fn write_rotated(
+        &self,
+        id: &SessionId,
+        stored: &[u8],
+        live: &Live<'_>,
+        scope: Option<String>,
+        now: Timestamp,
+    ) -> Result<Option<Tokens>, ServiceError> {
+        let session = live.session();
+        let tokens = self.tokens(live, id, session.generation, scope, now)?;
+        let bytes = encode(session)?;
+        let swapped = self.store.swap(&Key::Session(*id), Some(stored), &bytes, kept_until(session)).await?;
+        Ok((swapped == Swapped::Done).then_some(tokens))
+    }
+
+    /// Ends a session whose old token was used: its floor first, then its record.
+    async fn write_reused(
+        &self,
+        id: &SessionId,
+        stored: &[u8],
+        ended: &Session,
+        class: ReuseClass,
+        now: Timestamp,
+    ) -> Result<Swapped, ServiceError> {
+        self.raise(&[self.floor(FloorKey::session(id), Version::ENDED, now)]).await?;
+        // Said once it is certain; another writer that comes first changes nothing about it.
+        counter!(REFRESHES, "outcome" => "reused").increment(1);
+        counter!(REUSES, "class" => class.name()).increment(1);
+        let tag = self.tags.of(id);
+        events::reused(&tag, ended, class);
+        let swapped = self.store.swap(&Key::Session(*id), Some(stored), &encode(ended)?, kept_until(ended)).await?;
+        if swapped == Swapped::Done {
+            counter!(SESSIONS_ENDED, "reason" => EndReason::TokenReuse.name()).increment(1);
+            events::ended(&tag, ended, EndReason::TokenReuse, Initiator::System);
+        }
+        Ok(swapped)
+    }
+
+    /// Refuses a session that is over. What only a floor or a policy says is written into the record, so that neither a
+    /// floor that is forgotten nor a policy that is loosened revives it.
+    async fn refuse_over<T>(
         &self,
         id: &SessionId,
         session: &Session,
-        stored: &[u8],
-        reason: EndReason,
+        (why, under_floor): (NotLive, EndReason),
         now: Timestamp,
-    ) -> Result<(), ServiceError> {
-        let Some(ended) = session.ended(reason, now) else { return Ok(()) };
-        let kept_until = ended.expires_at.saturating_add(RECORD_MARGIN);
-        // A conflict is another writer; whatever it wrote stands under the same floor.
-        self.store.swap(&Key::Session(*id), Some(stored), &encode(&ended)?, Some(kept_until)).await?;
-        Ok(())
+    ) -> Result<T, ServiceError> {
+        match why {
+            NotLive::UnderFloor => {
+                self.end(id, under_floor, Initiator::System, now).await?;
+            }
+            NotLive::Policy(limit) => {
+                let (changed, _) = self.end(id, EndReason::Policy, Initiator::Policy, now).await?;
+                if changed.written {
+                    let (tier, limit) = (session.tier.name(), limit.name());
+                    counter!(REAUTHENTICATIONS_FORCED, "tier" => tier, "limit" => limit).increment(1);
+                }
+            }
+            NotLive::Ended(_) | NotLive::Idle | NotLive::Expired | NotLive::EndedForAll | NotLive::SubjectDisabled => {}
+        }
+        events::used_after_end(&self.tags.of(id), session, why);
+        Err(ServiceError::InvalidGrant)
     }
 }
 
@@ -124,12 +163,4 @@ fn narrowed(session: &Session, asked: Option<&str>) -> Result<Option<String>, Se
     let granted = session.scope.as_deref().unwrap_or_default();
     let within = asked.split(' ').all(|token| granted.split(' ').any(|granted| granted == token && !token.is_empty()));
     if within { Ok(Some(asked.to_owned())) } else { Err(ServiceError::InvalidScope) }
-}
-
-fn class_name(class: ReuseClass) -> &'static str {
-    match class {
-        ReuseClass::LateRetry => "late_retry",
-        ReuseClass::Ancestor => "ancestor",
-        ReuseClass::OtherClient => "other_client",
-    }
 }

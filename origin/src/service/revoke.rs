@@ -4,7 +4,7 @@ use shared::{
     codec::Record as _,
     id::SessionId,
     refresh::PresentedToken,
-    session::Session,
+    session::{EndReason, Initiator, Session},
     token::{AccessToken, Expected},
 };
 
@@ -24,7 +24,7 @@ impl Service {
             None => self.session_of_access_token(token, client)?,
         };
         let Some(session) = session else { return Ok(()) };
-        match self.revoke_session(session, Some("signed_out".to_owned())).await {
+        match self.revoke_session(session, EndReason::SignedOut, Initiator::User).await {
             // A session whose record is gone has ended.
             Ok(_) | Err(ServiceError::NotFound) => Ok(()),
             Err(error) => Err(error),

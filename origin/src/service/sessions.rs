@@ -5,15 +5,20 @@ use shared::{
     codec::Record as _,
     id::{SessionId, SubjectId},
     revocation::{FloorKey, ScopeKind, Version},
-    session::{EndReason, NotLive, Session},
+    session::{EndReason, Initiator, NotLive, Session},
     time::Timestamp,
 };
 
 use super::{
-    Changed, RECORD_MARGIN, Service, ServiceError,
+    Changed, RECORD_MARGIN, Service, ServiceError, events,
+    surroundings::Around,
     write::{Change, Target},
 };
-use crate::{shell, store::Key, telemetry::metrics::REVOCATIONS};
+use crate::{
+    shell,
+    store::Key,
+    telemetry::metrics::{REVOCATIONS, SESSIONS_ENDED},
+};
 
 /// The most sessions of a subject that are listed.
 const LISTED_MAX: usize = 1_000;
@@ -47,69 +52,93 @@ impl Service {
     pub async fn sessions_of(&self, subject: SubjectId) -> Result<Vec<SessionState>, ServiceError> {
         let now = shell::now();
         let ids = self.store.index_list(&subject, LISTED_MAX).await?;
-        let keys: Vec<Key> = ids.iter().copied().map(Key::Session).collect();
-        let mut open = Vec::new();
-        for (id, stored) in ids.into_iter().zip(self.store.load_many(&keys).await?) {
-            let Some(stored) = stored else { continue };
-            let state = self.state(id, &stored, now).await?;
-            if state.over.is_none() {
-                open.push(state);
-            }
-        }
-        Ok(open)
+        let open = self.open_among(ids, now).await?;
+        Ok(open.into_iter().map(|(id, session)| SessionState { id, session, over: None }).collect())
     }
 
     /// Ends a session; fine if it is ended already, whose reason stays.
     ///
     /// # Errors
     ///
-    /// [`ServiceError::NotFound`], an unknown reason, or the store.
-    pub async fn revoke_session(&self, id: SessionId, reason: Option<String>) -> Result<Changed, ServiceError> {
-        let reason = parse_reason(reason.as_deref())?;
-        let now = shell::now();
-        let target = Target { key: Key::Session(id), scope: ScopeKind::Session, floor_key: FloorKey::session(&id) };
+    /// [`ServiceError::NotFound`], or the store.
+    pub async fn revoke_session(
+        &self,
+        id: SessionId,
+        reason: EndReason,
+        by: Initiator,
+    ) -> Result<Changed, ServiceError> {
+        let (changed, session) = self.end(&id, reason, by, shell::now()).await?;
+        self.store.index_remove(&session.subject, &id).await?;
+        counter!(REVOCATIONS, "scope" => ScopeKind::Session.name()).increment(1);
+        Ok(changed)
+    }
+
+    /// Ends a session by its floor, then its record; whether this call did it is `written`.
+    pub(super) async fn end(
+        &self,
+        id: &SessionId,
+        reason: EndReason,
+        by: Initiator,
+        now: Timestamp,
+    ) -> Result<(Changed, Session), ServiceError> {
         let rule = |session: Option<Session>, _| {
-            let record = session.ok_or(ServiceError::NotFound)?.ended(reason, now);
+            let record = session.ok_or(ServiceError::NotFound)?.ended(reason, by, now);
             Ok(Change { raise: record.as_ref().map(|_| Version::ENDED), record, stands: Version::ENDED })
         };
-        let kept_until = |session: &Session| Some(session.expires_at.saturating_add(RECORD_MARGIN));
-        let (changed, session) = self.change(&target, now, rule, kept_until).await?;
-        if let Some(session) = session {
-            self.store.index_remove(&session.subject, &id).await?;
+        let (changed, session) = self.change(&session_target(id), now, rule, kept_until).await?;
+        let session = session.ok_or(ServiceError::NotFound)?;
+        if changed.written {
+            counter!(SESSIONS_ENDED, "reason" => reason.name()).increment(1);
+            events::ended(&self.tags.of(id), &session, reason, by);
         }
-        counter!(REVOCATIONS, "scope" => ScopeKind::Session.name()).increment(1);
-        tracing::info!(event = "session_ended", session = %id, reason = ?reason);
-        Ok(changed)
+        Ok((changed, session))
+    }
+
+    /// A session and what it depends on.
+    pub(super) async fn session_around(
+        &self,
+        id: &SessionId,
+        now: Timestamp,
+    ) -> Result<(Session, Around), ServiceError> {
+        let stored = self.store.load(&Key::Session(*id)).await?.ok_or(ServiceError::NotFound)?;
+        let session = Session::decode(&stored).map_err(ServiceError::Record)?;
+        let around = self.around(id, &session, now).await?.ok_or(ServiceError::NotFound)?;
+        Ok((session, around))
+    }
+
+    /// Those of the given sessions that are open.
+    pub(super) async fn open_among(
+        &self,
+        ids: Vec<SessionId>,
+        now: Timestamp,
+    ) -> Result<Vec<(SessionId, Session)>, ServiceError> {
+        let keys: Vec<Key> = ids.iter().copied().map(Key::Session).collect();
+        let mut open = Vec::new();
+        for (id, stored) in ids.into_iter().zip(self.store.load_many(&keys).await?) {
+            let Some(stored) = stored else { continue };
+            let state = self.state(id, &stored, now).await?;
+            if state.over.is_none() {
+                open.push((id, state.session));
+            }
+        }
+        Ok(open)
     }
 
     async fn state(&self, id: SessionId, stored: &[u8], now: Timestamp) -> Result<SessionState, ServiceError> {
         let session = Session::decode(stored).map_err(ServiceError::Record)?;
         let over = match self.around(&id, &session, now).await? {
-            Some(around) => session.live(around.as_surroundings(), now).err().map(name),
+            Some(around) => session.live(around.as_surroundings(), now).err().map(NotLive::name),
             None => Some("subject_unknown"),
         };
         Ok(SessionState { id, session, over })
     }
 }
 
-fn parse_reason(text: Option<&str>) -> Result<EndReason, ServiceError> {
-    match text {
-        None | Some("revoked") => Ok(EndReason::Revoked),
-        Some("signed_out") => Ok(EndReason::SignedOut),
-        Some("replaced") => Ok(EndReason::Replaced),
-        Some(_) => Err(ServiceError::Invalid("reason must be signed_out, revoked or replaced")),
-    }
+pub(super) fn session_target(id: &SessionId) -> Target {
+    Target { key: Key::Session(*id), scope: ScopeKind::Session, floor_key: FloorKey::session(id) }
 }
 
-fn name(reason: NotLive) -> &'static str {
-    match reason {
-        NotLive::Ended(EndReason::SignedOut) => "signed_out",
-        NotLive::Ended(EndReason::Revoked) | NotLive::UnderFloor => "revoked",
-        NotLive::Ended(EndReason::TokenReuse) => "token_reuse",
-        NotLive::Ended(EndReason::Replaced) => "replaced",
-        NotLive::Idle => "idle",
-        NotLive::Expired => "expired",
-        NotLive::EndedForAll => "all_sessions_ended",
-        NotLive::SubjectDisabled => "subject_disabled",
-    }
+/// A record is kept a little longer than its session, so that its end can still be told.
+pub(super) fn kept_until(session: &Session) -> Option<Timestamp> {
+    Some(session.expires_at.saturating_add(RECORD_MARGIN))
 }

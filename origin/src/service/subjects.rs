@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use metrics::counter;
 use shared::{
-    id::{Role, SubjectId, TenantId},
+    id::{Role, SessionId, SubjectId, TenantId},
     revocation::{ScopeKind, Version},
-    subject::{Subject, Versions},
+    subject::{Subject, SubjectError, Versions},
 };
 
 use super::{
-    Changed, Service, ServiceError,
+    Changed, Service, ServiceError, events,
     surroundings::{subject_target, tenant_target},
     write::Change,
 };
@@ -21,6 +21,8 @@ use crate::{shell, telemetry::metrics::REVOCATIONS};
 pub enum Command {
     /// Ends all its sessions.
     RevokeSessions,
+    /// Ends all its sessions but this one, whose tokens have to be renewed.
+    RevokeOthers(SessionId),
     /// Ends all its sessions, and lets it open none.
     Disable,
     /// Lets it open sessions again.
@@ -30,9 +32,11 @@ pub enum Command {
 }
 
 impl Command {
-    fn apply(&self, subject: &Subject, floor: Version) -> Result<Option<Subject>, ServiceError> {
+    /// `kept` is the version of the subject that the session to keep was opened under.
+    fn apply(&self, subject: &Subject, kept: Version, floor: Version) -> Result<Option<Subject>, ServiceError> {
         Ok(match self {
             Self::RevokeSessions => Some(subject.with_sessions_ended(floor)),
+            Self::RevokeOthers(id) => Some(subject.with_others_ended(*id, kept, floor)?),
             Self::Disable => subject.disabled(floor),
             Self::Enable => subject.enabled(),
             Self::SetRoles(roles) => subject.with_roles(roles.clone(), floor)?,
@@ -55,11 +59,15 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// [`ServiceError::NotFound`] if it never had a session, too many roles, or the store.
+    /// [`ServiceError::NotFound`] if it never had a session, too many roles, a session to keep that is over, or the store.
     pub async fn change_subject(&self, id: SubjectId, command: Command) -> Result<Changed, ServiceError> {
+        let kept = match &command {
+            Command::RevokeOthers(session) => self.version_of_kept(&id, session).await?,
+            _ => Version::NONE,
+        };
         let rule = |subject: Option<Subject>, floor| {
             let subject = subject.ok_or(ServiceError::NotFound)?;
-            let changed = command.apply(&subject, floor)?;
+            let changed = command.apply(&subject, kept, floor)?;
             let raise = changed
                 .as_ref()
                 .map(|changed| changed.versions.version)
@@ -71,9 +79,30 @@ impl Service {
         if let Some(subject) = subject {
             self.keep_subject(&id, subject);
         }
+        if !changed.written {
+            return Ok(changed);
+        }
         counter!(REVOCATIONS, "scope" => ScopeKind::Subject.name()).increment(1);
-        tracing::info!(event = "subject_changed", command = command.name());
+        match command {
+            Command::SetRoles(_) => events::roles_changed(&id),
+            Command::Enable => events::subject_enabled(&id),
+            _ => events::subject_changed(&id, command.name()),
+        }
         Ok(changed)
+    }
+
+    /// The version of the subject that a live session of it was opened under.
+    async fn version_of_kept(&self, subject: &SubjectId, kept: &SessionId) -> Result<Version, ServiceError> {
+        let over = ServiceError::Subject(SubjectError::KeptIsOver);
+        let state = match self.session(*kept).await {
+            Err(ServiceError::NotFound) => return Err(over),
+            state => state?,
+        };
+        if state.over.is_none() && state.session.subject == *subject {
+            Ok(state.session.subject_version)
+        } else {
+            Err(over)
+        }
     }
 
     /// Ends every session of a tenant; a tenant that was not known is noted, since sessions may just be opening.
@@ -91,7 +120,7 @@ impl Service {
             self.keep_tenant(&id, versions);
         }
         counter!(REVOCATIONS, "scope" => ScopeKind::Tenant.name()).increment(1);
-        tracing::info!(event = "tenant_sessions_ended");
+        events::tenant_revoked(&id);
         Ok(changed)
     }
 }
@@ -100,6 +129,7 @@ impl Command {
     fn name(&self) -> &'static str {
         match self {
             Self::RevokeSessions => "revoke_sessions",
+            Self::RevokeOthers(_) => "revoke_others",
             Self::Disable => "disable",
             Self::Enable => "enable",
             Self::SetRoles(_) => "set_roles",

@@ -9,7 +9,7 @@ use shared::{
     codec::Record as _,
     id::{SessionId, SubjectId, TenantId},
     revocation::{FloorKey, ScopeKind, Version},
-    session::{Session, Surroundings},
+    session::{Policy, Session, Surroundings},
     subject::{Subject, Versions},
     time::Timestamp,
 };
@@ -22,22 +22,37 @@ use crate::store::Key;
 
 /// The records and floors around one session.
 pub(super) struct Around {
-    pub(super) subject: Arc<Subject>,
-    pub(super) tenant: Option<Versions>,
+    id: SessionId,
+    subject: Arc<Subject>,
+    tenant: Option<Versions>,
+    everyone: Versions,
+    policy: Policy,
     session_floor: Version,
     subject_floor: Version,
     tenant_floor: Version,
+    everyone_floor: Version,
+}
+
+/// The records of the wider scopes of one session.
+pub(super) struct Wider<'a> {
+    pub(super) subject: Arc<Subject>,
+    pub(super) tenant: Option<(&'a TenantId, Versions)>,
+    pub(super) everyone: Versions,
 }
 
 impl Around {
     /// As the rules take it.
     pub(super) fn as_surroundings(&self) -> Surroundings<'_> {
         Surroundings {
+            id: &self.id,
             subject: &self.subject,
             tenant: self.tenant.as_ref(),
+            everyone: &self.everyone,
+            policy: &self.policy,
             session_floor: self.session_floor,
             subject_floor: self.subject_floor,
             tenant_floor: self.tenant_floor,
+            everyone_floor: self.everyone_floor,
         }
     }
 }
@@ -55,24 +70,24 @@ impl Service {
             Some(tenant) => Some(self.tenant_record(tenant, now).await?),
             None => None,
         };
-        Ok(Some(self.around_with(Some(id), &session.subject, subject, session.tenant.as_ref().zip(tenant))))
+        let tenant = session.tenant.as_ref().zip(tenant);
+        let wider = Wider { subject, tenant, everyone: self.everyone_record(now).await? };
+        Ok(Some(self.around_with(id, &session.subject, wider)))
     }
 
     /// Adds the floors to records that are at hand.
-    pub(super) fn around_with(
-        &self,
-        session: Option<&SessionId>,
-        subject_id: &SubjectId,
-        subject: Arc<Subject>,
-        tenant: Option<(&TenantId, Versions)>,
-    ) -> Around {
+    pub(super) fn around_with(&self, id: &SessionId, subject: &SubjectId, wider: Wider<'_>) -> Around {
         let lowest = |key: FloorKey| self.feed.lowest(&key);
         Around {
-            subject,
-            tenant: tenant.map(|(_, versions)| versions),
-            session_floor: session.map_or(Version::NONE, |id| lowest(FloorKey::session(id))),
-            subject_floor: lowest(FloorKey::subject(subject_id)),
-            tenant_floor: tenant.map_or(Version::NONE, |(id, _)| lowest(FloorKey::tenant(id))),
+            id: *id,
+            policy: self.policy,
+            session_floor: lowest(FloorKey::session(id)),
+            subject_floor: lowest(FloorKey::subject(subject)),
+            tenant_floor: wider.tenant.map_or(Version::NONE, |(tenant, _)| lowest(FloorKey::tenant(tenant))),
+            everyone_floor: lowest(FloorKey::everyone()),
+            subject: wider.subject,
+            tenant: wider.tenant.map(|(_, versions)| versions),
+            everyone: wider.everyone,
         }
     }
 

@@ -25,10 +25,21 @@ pub struct Changed {
     pub floors: Vec<(ScopeKind, Version)>,
     /// The log's position at which they stand at the latest.
     pub cursor: Cursor,
+    /// Whether anything was written; a repeat writes nothing.
+    pub written: bool,
+    /// Whether a floor was raised.
+    raised: bool,
     /// When both log and record were written.
     pub acknowledged_at: Timestamp,
     /// What the parts took.
     pub timings: Timings,
+}
+
+impl Changed {
+    /// Whether this call raised a floor.
+    pub(super) fn raised(&self) -> bool {
+        self.raised
+    }
 }
 
 /// What the parts of a change took, over all attempts.
@@ -83,6 +94,7 @@ impl Service {
             let floor = self.feed.lowest(&target.floor_key);
             let change = rule(record.clone(), floor)?;
 
+            let raised = change.raise.is_some();
             if let Some(lowest) = change.raise {
                 let started = Instant::now();
                 cursor = self.raise(&[self.floor(target.floor_key, lowest, now)]).await?;
@@ -92,7 +104,9 @@ impl Service {
             fail_point!("between-log-and-record");
             let Some(new) = change.record else {
                 let floors = vec![(target.scope, change.raise.unwrap_or(change.stands))];
-                return Ok((Changed { floors, cursor, acknowledged_at: shell::now(), timings }, record));
+                let changed =
+                    Changed { floors, cursor, written: raised, raised, acknowledged_at: shell::now(), timings };
+                return Ok((changed, record));
             };
             let started = Instant::now();
             let bytes = encode(&new)?;
@@ -101,7 +115,8 @@ impl Service {
             timings.record += started.elapsed();
             if swapped == Swapped::Done {
                 let floors = vec![(target.scope, change.raise.unwrap_or(change.stands))];
-                return Ok((Changed { floors, cursor, acknowledged_at: shell::now(), timings }, Some(new)));
+                let changed = Changed { floors, cursor, written: true, raised, acknowledged_at: shell::now(), timings };
+                return Ok((changed, Some(new)));
             }
             counter!(COMMIT_CONFLICTS).increment(1);
         }

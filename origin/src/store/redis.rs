@@ -260,6 +260,8 @@ fn key_text(key: &Key) -> String {
         Key::Session(id) => format!("portcullis:session:{id}"),
         Key::Subject(id) => format!("portcullis:subject:{}", id.as_str()),
         Key::Tenant(id) => format!("portcullis:tenant:{}", id.as_str()),
+        Key::Roster(id) => format!("portcullis:roster:{}", id.as_str()),
+        Key::Everyone => "portcullis:everyone".to_owned(),
         Key::Keys => "portcullis:keys".to_owned(),
         Key::Assertion(id) => format!("portcullis:assertion:{:032x}", u128::from_be_bytes(*id)),
     }

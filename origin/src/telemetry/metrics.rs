@@ -8,15 +8,24 @@ use std::sync::OnceLock;
 
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use shared::session::{EndReason, Limit, ReuseClass, Tier};
 
 /// Requests by `method`, `route` (template) and `status`.
 pub const HTTP_DURATION: &str = "portcullis_http_request_duration_seconds";
 /// Requests refused because too many were in flight.
 pub const HTTP_SHED: &str = "portcullis_http_requests_shed_total";
-/// Sessions opened.
+/// Sessions opened, by `tier`.
 pub const SESSIONS_OPENED: &str = "portcullis_sessions_opened_total";
 /// Refreshes by `outcome`.
 pub const REFRESHES: &str = "portcullis_refreshes_total";
+/// Refresh tokens that were used again, by `class`.
+pub const REUSES: &str = "portcullis_refresh_reuses_total";
+/// Sessions ended one by one, by `reason`.
+pub const SESSIONS_ENDED: &str = "portcullis_sessions_ended_total";
+/// Sessions ended because a stricter policy asks for a new authentication, by `tier` and `limit`.
+pub const REAUTHENTICATIONS_FORCED: &str = "portcullis_reauthentications_forced_total";
+/// Sessions over the limit on concurrent ones, by `outcome`.
+pub const LIMIT_EXCEEDED: &str = "portcullis_sessions_limit_exceeded_total";
 /// Commands that ended or changed something, by `scope`.
 pub const REVOCATIONS: &str = "portcullis_revocations_total";
 /// Introspections by `active`.
@@ -49,7 +58,9 @@ pub const BUILD_INFO: &str = "portcullis_build_info";
 /// Values of the label `outcome` of [`REFRESHES`].
 pub const REFRESH_OUTCOMES: [&str; 5] = ["rotated", "repeated", "healed", "reused", "refused"];
 /// Values of the label `scope` of [`REVOCATIONS`].
-pub const REVOCATION_SCOPES: [&str; 3] = ["session", "subject", "tenant"];
+pub const REVOCATION_SCOPES: [&str; 4] = ["session", "subject", "tenant", "everyone"];
+/// Values of the label `outcome` of [`LIMIT_EXCEEDED`].
+pub const LIMIT_OUTCOMES: [&str; 2] = ["evicted", "refused"];
 /// Values of the label `outcome` of [`STORE_FAILURES`].
 pub const STORE_OUTCOMES: [&str; 2] = ["not_written", "unknown"];
 /// Values of the label `outcome` of [`PUSHES`].
@@ -106,11 +117,26 @@ pub fn start_hubs_at_zero<'a>(hubs: impl IntoIterator<Item = &'a str>) {
 }
 
 fn start_at_zero() {
-    for name in [HTTP_SHED, SESSIONS_OPENED, COMMIT_CONFLICTS, FLOORS_APPENDED, FLOORS_REJOINED] {
+    for name in [HTTP_SHED, COMMIT_CONFLICTS, FLOORS_APPENDED, FLOORS_REJOINED] {
         counter!(name).absolute(0);
     }
     for outcome in REFRESH_OUTCOMES {
         counter!(REFRESHES, "outcome" => outcome).absolute(0);
+    }
+    for tier in Tier::ALL.map(Tier::name) {
+        counter!(SESSIONS_OPENED, "tier" => tier).absolute(0);
+        for limit in [Limit::Idle, Limit::Absolute].map(Limit::name) {
+            counter!(REAUTHENTICATIONS_FORCED, "tier" => tier, "limit" => limit).absolute(0);
+        }
+    }
+    for class in ReuseClass::ALL.map(ReuseClass::name) {
+        counter!(REUSES, "class" => class).absolute(0);
+    }
+    for reason in EndReason::ALL.map(EndReason::name) {
+        counter!(SESSIONS_ENDED, "reason" => reason).absolute(0);
+    }
+    for outcome in LIMIT_OUTCOMES {
+        counter!(LIMIT_EXCEEDED, "outcome" => outcome).absolute(0);
     }
     for scope in REVOCATION_SCOPES {
         counter!(REVOCATIONS, "scope" => scope).absolute(0);
@@ -130,7 +156,11 @@ fn start_at_zero() {
 fn describe() {
     describe_histogram!(HTTP_DURATION, "Requests by method, route and status.");
     describe_counter!(HTTP_SHED, "Requests refused because too many were in flight.");
-    describe_counter!(SESSIONS_OPENED, "Sessions opened.");
+    describe_counter!(SESSIONS_OPENED, "Sessions opened, by tier; not those that took another's place.");
+    describe_counter!(REUSES, "Refresh tokens that were used again, by class.");
+    describe_counter!(SESSIONS_ENDED, "Sessions ended one by one, by reason.");
+    describe_counter!(REAUTHENTICATIONS_FORCED, "Sessions ended by a policy stricter than at their opening.");
+    describe_counter!(LIMIT_EXCEEDED, "Sessions over the limit on concurrent ones, by outcome.");
     describe_counter!(REFRESHES, "Refreshes by outcome.");
     describe_counter!(REVOCATIONS, "Commands that ended or changed something, by scope.");
     describe_counter!(INTROSPECTIONS, "Introspections by answer.");

@@ -1,38 +1,47 @@
+use core::time::Duration;
 use std::{string::ToString as _, vec, vec::Vec};
 
 use proptest::prelude::*;
 
 use super::*;
 
-const LIFETIMES: Lifetimes = Lifetimes {
-    idle: Duration::from_secs(600),
-    absolute: Duration::from_secs(3_600),
+pub(super) const POLICY: Policy = Policy {
+    browse: Lifetimes { idle: Duration::from_secs(7_200), absolute: Duration::from_secs(7_200) },
+    standard: Lifetimes { idle: Duration::from_secs(600), absolute: Duration::from_secs(3_600) },
+    privileged: Lifetimes { idle: Duration::from_secs(60), absolute: Duration::from_secs(300) },
     retry_window: Duration::from_secs(30),
 };
+pub(super) const ID: SessionId = SessionId::from_random([9; 16]);
+const EVERYONE: Versions = Versions { version: Version::INITIAL, sessions_floor: Version::INITIAL };
 
-fn at(secs: u64) -> Timestamp {
+pub(super) fn at(secs: u64) -> Timestamp {
     Timestamp::from_secs(1_800_000_000 + secs)
 }
 
-fn client() -> ClientId {
+pub(super) fn client() -> ClientId {
     "web".parse().unwrap()
 }
 
-fn context(agent: &str) -> ClientContext {
+pub(super) fn context(agent: &str) -> ClientContext {
     ClientContext::new(&client(), Some(agent))
 }
 
-fn subject() -> Subject {
+pub(super) fn subject() -> Subject {
     Subject::new(None, vec!["member".parse().unwrap()], Version::NONE).unwrap()
 }
 
-fn around(subject: &Subject) -> Surroundings<'_> {
+/// Nothing was ever revoked.
+pub(crate) fn around(subject: &Subject) -> Surroundings<'_> {
     Surroundings {
+        id: &ID,
         subject,
         tenant: None,
+        everyone: &EVERYONE,
+        policy: &POLICY,
         session_floor: Version::NONE,
         subject_floor: Version::NONE,
         tenant_floor: Version::NONE,
+        everyone_floor: Version::NONE,
     }
 }
 
@@ -41,24 +50,26 @@ fn command() -> Open {
         subject: "3f1c2b0e-9a55-4c7e-8a3e-8b0d6d6f2a11".parse().unwrap(),
         tenant: None,
         client_id: client(),
+        tier: Tier::Standard,
         seed: Seed([1; 16]),
         context: context("Firefox"),
         auth_time: None,
         acr: Some("urn:example:aal2".to_string()),
         amr: vec!["pwd".to_string(), "otp".to_string()],
         scope: Some("read write".to_string()),
+        device: None,
     }
 }
 
 /// A session of ordinary content, opened at [`at`]`(0)`.
 pub(crate) fn session() -> Session {
-    Session::open(command(), &around(&subject()), &LIFETIMES, at(0)).unwrap()
+    Session::open(command(), &around(&subject()), at(0)).unwrap()
 }
 
 fn refresh(session: &Session, generation: u32, agent: &str, now: u64) -> Result<Refreshed, RefreshError> {
     let subject = subject();
     let live = session.live(around(&subject), at(now)).unwrap();
-    live.refresh(Generation(generation), &client(), context(agent), &LIFETIMES, at(now))
+    live.refresh(Generation(generation), &client(), context(agent), at(now))
 }
 
 fn rotated(session: &Session, generation: u32, now: u64) -> Session {
@@ -116,7 +127,7 @@ fn another_client_gets_nothing_and_ends_nothing() {
     let subject = subject();
     let live = session.live(around(&subject), at(1)).unwrap();
     let other: ClientId = "other".parse().unwrap();
-    let refused = live.refresh(Generation(0), &other, context("Firefox"), &LIFETIMES, at(1));
+    let refused = live.refresh(Generation(0), &other, context("Firefox"), at(1));
     assert_eq!(refused, Err(RefreshError::WrongClient), "REF-07");
 }
 
@@ -138,8 +149,8 @@ fn a_session_is_over_exactly_at_its_ends() {
 
 #[test]
 fn an_ended_session_stays_ended_with_its_first_reason() {
-    let ended = session().ended(EndReason::SignedOut, at(5)).unwrap();
-    assert_eq!(ended.ended(EndReason::Revoked, at(6)), None);
+    let ended = session().ended(EndReason::SignedOut, Initiator::User, at(5)).unwrap();
+    assert_eq!(ended.ended(EndReason::Revoked, Initiator::Admin, at(6)), None);
     let subject = subject();
     assert_eq!(ended.live(around(&subject), at(6)).map(|_| ()), Err(NotLive::Ended(EndReason::SignedOut)));
 }
@@ -150,7 +161,7 @@ fn wider_scopes_and_the_floor_end_a_session_and_a_change_of_roles_does_not() {
     let live = |around: Surroundings<'_>| session.live(around, at(1)).map(|live| live.versions());
     let initial = subject();
     let roles = initial.with_roles(vec![], Version::NONE).unwrap().unwrap();
-    assert_eq!(live(around(&roles)), Ok([Version::new(1), Version::new(2), Version::NONE]));
+    assert_eq!(live(around(&roles)), Ok([1, 2, 0, 1].map(Version::new)));
     let all = initial.with_sessions_ended(Version::NONE);
     assert_eq!(live(around(&all)), Err(NotLive::EndedForAll));
     let disabled = initial.disabled(Version::NONE).unwrap();
@@ -158,17 +169,21 @@ fn wider_scopes_and_the_floor_end_a_session_and_a_change_of_roles_does_not() {
     assert_eq!(live(around(&disabled.enabled().unwrap())), Err(NotLive::EndedForAll));
     let tenant = Versions::new(Version::NONE).sessions_ended(Version::NONE);
     assert_eq!(live(Surroundings { tenant: Some(&tenant), ..around(&initial) }), Err(NotLive::EndedForAll));
+    let everyone = EVERYONE.sessions_ended(Version::NONE);
+    assert_eq!(live(Surroundings { everyone: &everyone, ..around(&initial) }), Err(NotLive::EndedForAll), "SES-08");
+    let renewed = EVERYONE.raised(Version::NONE);
+    assert_eq!(live(Surroundings { everyone: &renewed, ..around(&initial) }), Ok([1, 1, 0, 2].map(Version::new)));
     let floor = Surroundings { session_floor: Version::ENDED, ..around(&initial) };
     assert_eq!(live(floor), Err(NotLive::UnderFloor), "the record fell back behind its floor");
     let ahead = Surroundings { subject_floor: Version::new(6), ..around(&initial) };
-    assert_eq!(live(ahead), Ok([Version::new(1), Version::new(6), Version::NONE]), "the log leads the record");
+    assert_eq!(live(ahead), Ok([1, 6, 0, 1].map(Version::new)), "the log leads the record");
 }
 
 #[test]
 fn nothing_opens_for_a_disabled_subject_or_with_an_impossible_auth_time() {
     let disabled = subject().disabled(Version::NONE).unwrap();
     let open = |command: Open, subject: &Subject| {
-        Session::open(command, &around(subject), &LIFETIMES, at(5_000)).map(|session| session.auth_time)
+        Session::open(command, &around(subject), at(5_000)).map(|session| session.auth_time)
     };
     assert_eq!(open(command(), &disabled), Err(OpenError::SubjectDisabled));
     let at_login = |secs| Open { auth_time: Some(at(secs)), ..command() };

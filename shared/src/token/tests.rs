@@ -48,7 +48,7 @@ fn header() -> Value {
 fn claims() -> Value {
     json!({
         "iss": EXPECTED.issuer, "sub": "alice", "aud": EXPECTED.audience, "exp": NOW + 300, "iat": NOW, "jti": "j",
-        "client_id": "web", "sid": "AAAAAAAAAAAAAAAAAAAAAA", "tid": "acme", "ver": [1, 2, 3], "roles": ["admin"],
+        "client_id": "web", "sid": "AAAAAAAAAAAAAAAAAAAAAA", "tid": "acme", "ver": [1, 2, 3, 4], "roles": ["admin"],
     })
 }
 
@@ -99,7 +99,7 @@ fn refused_claim(name: &str, value: Value) -> Option<TokenError> {
 fn a_good_token_is_accepted_with_its_claims() {
     let token = good();
     assert_eq!(token.claims().sub.as_str(), "alice");
-    assert_eq!(token.claims().ver, [1, 2, 3].map(Version::new));
+    assert_eq!(token.claims().ver, [1, 2, 3, 4].map(Version::new));
 }
 
 #[test]
@@ -253,6 +253,7 @@ fn a_floor_of_any_scope_revokes_and_one_at_the_tokens_version_does_not() {
         (FloorKey::session(&claims.sid), 1, ScopeKind::Session),
         (FloorKey::subject(&claims.sub), 2, ScopeKind::Subject),
         (FloorKey::tenant(claims.tid.as_ref().unwrap()), 3, ScopeKind::Tenant),
+        (FloorKey::everyone(), 4, ScopeKind::Everyone),
         (FloorKey::signing_key("ed"), 1, ScopeKind::SigningKey),
     ];
     for (key, version, kind) in scopes {
@@ -269,22 +270,16 @@ fn a_floor_of_any_scope_revokes_and_one_at_the_tokens_version_does_not() {
 fn a_token_teaches_the_floors_of_versions_above_the_first() {
     let mut replica = Replica::new();
     good().teach(&mut replica, Duration::from_secs(60));
-    assert_eq!(replica.floors().len(), 2, "subject and tenant; the session stands at its first version");
+    assert_eq!(replica.floors().len(), 3, "subject, tenant and everyone; the session stands at its first version");
     assert_eq!(good().revoked_by(replica.floors()), None);
 }
 
 #[test]
 fn a_minted_token_carries_what_the_session_knows_and_nothing_more() {
-    use crate::{session::Surroundings, subject::Subject};
+    use crate::{session::Surroundings, session::tests::around, subject::Subject};
     let session = crate::session::tests::session();
     let subject = Subject::new(None, vec!["admin".parse().unwrap()], Version::NONE).unwrap();
-    let around = Surroundings {
-        subject: &subject,
-        tenant: None,
-        session_floor: Version::NONE,
-        subject_floor: Version::new(4),
-        tenant_floor: Version::NONE,
-    };
+    let around = Surroundings { subject_floor: Version::new(4), ..around(&subject) };
     let now = session.opened_at;
     let live = session.live(around, now).unwrap();
     let issue = Issue {
@@ -319,5 +314,5 @@ fn a_minted_token_carries_what_the_session_knows_and_nothing_more() {
     assert_eq!(verify(&text).map(|token| token.claims().clone()), Ok(claims));
     let longer = Issue { lifetime: Duration::from_secs(86_400), ..issue };
     let claims = Claims::mint(&live, &SessionId::from_random([0; 16]), &longer, now);
-    assert_eq!(claims.exp, session.expires_at.as_secs(), "a token never outlives its session");
+    assert_eq!(claims.exp, session.idle_expires_at.as_secs(), "a token never outlives its session");
 }

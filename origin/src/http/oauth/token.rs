@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header},
 };
 use serde::Serialize;
 
@@ -45,7 +45,8 @@ pub(in crate::http) async fn token(
     let token = refresh_token(&form)?;
     let client = authenticate(&app, &headers, &form).await?;
     let scope = form.get("scope").map(str::to_owned);
-    let request = RefreshRequest { token: token.to_owned(), client: client.id.clone(), scope };
+    let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let request = RefreshRequest { token: token.to_owned(), client: client.id.clone(), scope, user_agent };
     let answer = app.service.refresh(request).await?;
     let mut headers = HeaderMap::new();
     no_store(&mut headers);

@@ -14,6 +14,8 @@ pub(super) fn key_bytes(key: &Key) -> Vec<u8> {
         Key::Session(id) => (b's', id.as_bytes()),
         Key::Subject(id) => (b'u', id.as_str().as_bytes()),
         Key::Tenant(id) => (b't', id.as_str().as_bytes()),
+        Key::Roster(id) => (b'r', id.as_str().as_bytes()),
+        Key::Everyone => (b'e', &[]),
         Key::Keys => (b'k', &[]),
         Key::Assertion(id) => (b'a', id),
     };
