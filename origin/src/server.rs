@@ -35,6 +35,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// An origin that listens, with its tasks.
 pub struct Server {
     address: SocketAddr,
+    feed_key: String,
     stop: watch::Sender<bool>,
     stop_feed: watch::Sender<bool>,
     feed: Arc<Feed>,
@@ -55,6 +56,7 @@ impl Server {
         metrics::start_hubs_at_zero(config.hubs.iter().map(|hub| hub.name.as_str()));
         let store = open_store(&config).await?;
         let keys = open_keys(&store, &config, &secrets.master_key).await?;
+        let feed_key = keys.feed().public_text();
         let feed =
             Feed::load(Arc::clone(&store), Arc::clone(&keys), &config).await.context("cannot read the floor log")?;
         feed::rejoin(&feed, &config).await?;
@@ -84,12 +86,17 @@ impl Server {
         tracing::info!(event = "sys_startup", %address, store = %config.store.url, hubs = config.hubs.len());
         // Reading the log and two pushes to each hub, side by side.
         let farewell = config.store.timeout().saturating_add(config.feed.push_timeout().saturating_mul(2));
-        Ok(Self { address, stop, stop_feed, feed, serving, tasks, drain: config.server.drain(), farewell })
+        Ok(Self { address, feed_key, stop, stop_feed, feed, serving, tasks, drain: config.server.drain(), farewell })
     }
 
     /// The address that it listens on, with the port that was taken if 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The public key that hubs and gates pin: 43 characters of base64url.
+    pub fn feed_key(&self) -> &str {
+        &self.feed_key
     }
 
     /// Stops: no new requests, those in flight have the drain time to finish; then the hubs hear of what they raised.
