@@ -1,9 +1,18 @@
-//! Helpers of the end-to-end tests: origins and hubs on free ports, waiting with a deadline.
+//! Helpers of the end-to-end tests: origins, gates and hubs on free ports, waiting with a deadline.
 
+mod gate;
 mod hub;
 mod origin;
+mod setting;
+mod upstream;
 
-pub use self::{hub::TestHub, origin::TestOrigin};
+pub use self::{
+    gate::{GatePlace, GateSettings, TestGate, free_port, root},
+    hub::TestHub,
+    origin::TestOrigin,
+    setting::{Opened, POLICY, Setting},
+    upstream::TestUpstream,
+};
 
 use std::time::{Duration, Instant};
 

@@ -15,9 +15,9 @@ const MANAGEMENT_KEY: &str = "management-key-of-a-test";
 /// An origin of this process; stop it with [`TestOrigin::stop`].
 pub struct TestOrigin {
     server: Server,
+    config: Config,
     client: Client,
     base: String,
-    issuer: String,
 }
 
 impl TestOrigin {
@@ -42,27 +42,43 @@ impl TestOrigin {
         config.store.url = StoreUrl::from(format!("embedded:{}", directory.join("store.db").display()));
         config.feed.heartbeat_ms = 100;
         choose(&mut config);
+        Self::start_with(config).await
+    }
+
+    /// Starts one with this configuration.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub async fn start_with(mut config: Config) -> anyhow::Result<Self> {
         let secrets =
             Secrets { master_key: MasterKey::new([7; 32]), management_key: ManagementKey::new(MANAGEMENT_KEY) };
-        let issuer = config.issuer().to_owned();
-        let server = Server::start(config, secrets).await?;
+        let server = Server::start(config.clone(), secrets).await?;
+        // Where it is now, it can be again.
+        config.server.listen = server.address();
         let base = format!("http://{}", server.address());
-        Ok(Self { server, client: Client::builder().no_proxy().build()?, base, issuer })
+        Ok(Self { server, config, client: Client::builder().no_proxy().build()?, base })
     }
 
-    /// `iss` of its tokens.
-    pub fn issuer(&self) -> &str {
-        &self.issuer
+    /// Stops it and waits until it has stopped; with what it gives back it can be started again at the same place.
+    pub async fn stop(self) -> Config {
+        self.server.stop().await;
+        self.config
     }
 
-    /// The address that it listens on, as a URL without trailing slash.
+    /// `http://127.0.0.1:PORT`.
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// Stops it and waits until it has stopped.
-    pub async fn stop(self) {
-        self.server.stop().await;
+    /// `iss` of its tokens.
+    pub fn issuer(&self) -> &str {
+        self.config.issuer()
+    }
+
+    /// The public key of its feed.
+    pub fn feed_key(&self) -> &str {
+        self.server.feed_key()
     }
 
     /// A request without credential.

@@ -1,0 +1,247 @@
+//! A gate with its hub in a `workerd` of its own, on a free port, with a route policy of the test.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use ::origin::config::Hub;
+use anyhow::{Context as _, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use reqwest::{Client, Method, RequestBuilder, redirect};
+use serde_json::{Value, json};
+use shared::policy_text;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::{TestOrigin, eventually};
+
+/// The longest answer that [`TestGate::raw`] reads, in bytes.
+const RAW_BYTES_MAX: u64 = 1 << 20;
+
+/// What a gate is started with, as bindings by name.
+#[derive(Debug, Clone, Default)]
+pub struct GateSettings {
+    bindings: BTreeMap<&'static str, String>,
+}
+
+impl GateSettings {
+    /// A gate that follows this origin.
+    pub fn of(origin: &TestOrigin) -> Self {
+        let empty = Self { bindings: BTreeMap::from([("HUB_NAME", "local".to_owned())]) };
+        empty
+            .with("ORIGIN_URL", origin.base())
+            .with("ISSUER", origin.issuer())
+            .with("AUDIENCE", "portcullis")
+            .with("FEED_KEYS", origin.feed_key())
+    }
+
+    /// With another value for a binding.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.bindings.insert(name, value.to_owned());
+        self
+    }
+
+    /// With the address of an upstream of the policy.
+    #[must_use]
+    pub fn with_upstream(self, name: &str, address: &str) -> Self {
+        let value = json!({ name: address }).to_string();
+        self.with("UPSTREAMS", &value)
+    }
+}
+
+/// The place of a gate that does not run yet, so that an origin can know its hub.
+#[derive(Debug)]
+pub struct GatePlace {
+    port: u16,
+    directory: TempDir,
+}
+
+impl GatePlace {
+    /// Takes a free port, and makes the folder of the build with this policy.
+    ///
+    /// # Errors
+    ///
+    /// The edge was not built (`cargo xtask edge`), or the policy is wrong.
+    pub fn new(policy: &str) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        copy_build(directory.path())?;
+        fs::create_dir(directory.path().join("do"))?;
+        let place = Self { port: free_port()?, directory };
+        place.write_policy(policy)?;
+        Ok(place)
+    }
+
+    /// The hub, as the origin's configuration names it.
+    pub fn hub(&self) -> Hub {
+        Hub { name: "local".to_owned(), url: format!("http://127.0.0.1:{}/.portcullis/hubs/local/frames", self.port) }
+    }
+
+    /// Starts the gate here, and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// It does not.
+    pub async fn start(self, settings: GateSettings) -> anyhow::Result<TestGate> {
+        let client = Client::builder().no_proxy().redirect(redirect::Policy::none()).build()?;
+        let base = format!("http://127.0.0.1:{}", self.port);
+        let child = self.spawn(&settings)?;
+        let gate = TestGate { place: self, settings, base, client, child };
+        gate.answers().await?;
+        Ok(gate)
+    }
+
+    fn write_policy(&self, text: &str) -> anyhow::Result<()> {
+        let policy = policy_text::parse("policy.toml", text)?.encode()?;
+        Ok(fs::write(self.directory.path().join("policy.bin"), policy)?)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.path().join("workerd.log")
+    }
+
+    fn spawn(&self, settings: &GateSettings) -> anyhow::Result<std::process::Child> {
+        let log = File::options().create(true).append(true).open(self.log())?;
+        let mut workerd = Command::new(root().join("node_modules/.bin/workerd"));
+        workerd.args(["serve", "workerd.capnp"]).current_dir(self.directory.path());
+        workerd.arg(format!("--socket-addr=http=127.0.0.1:{}", self.port));
+        workerd.envs(&settings.bindings).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        workerd.spawn().context("cannot start workerd; run cargo xtask setup")
+    }
+}
+
+/// A running gate; it ends when it is dropped.
+pub struct TestGate {
+    place: GatePlace,
+    settings: GateSettings,
+    base: String,
+    client: Client,
+    child: std::process::Child,
+}
+
+impl TestGate {
+    /// `http://127.0.0.1:PORT`.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// A request without credential; redirects are not followed.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    /// The status of a GET request with a bearer token.
+    ///
+    /// # Errors
+    ///
+    /// No answer.
+    pub async fn status_of(&self, path: &str, token: &str) -> anyhow::Result<u16> {
+        Ok(self.request(Method::GET, path).bearer_auth(token).send().await?.status().as_u16())
+    }
+
+    /// What the gate says of itself.
+    ///
+    /// # Errors
+    ///
+    /// No answer, or not JSON.
+    pub async fn status(&self) -> anyhow::Result<Value> {
+        let answer = self.request(Method::GET, "/.portcullis/status").send().await?;
+        Ok(serde_json::from_slice(&answer.bytes().await?)?)
+    }
+
+    /// Waits until the replica is synced.
+    ///
+    /// # Errors
+    ///
+    /// It is not in time.
+    pub async fn ready(&self) -> anyhow::Result<()> {
+        let what = "the replica of the gate";
+        eventually(what, async || self.status().await.ok().filter(|status| status["ready"] == true)).await?;
+        Ok(())
+    }
+
+    /// Sends bytes as they are on a connection of their own; head and body of the answer, until the gate closes it.
+    ///
+    /// # Errors
+    ///
+    /// No answer.
+    pub async fn raw(&self, request: &str) -> anyhow::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.place.port)).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(RAW_BYTES_MAX).read_to_end(&mut answer).await?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    /// What `workerd` wrote.
+    ///
+    /// # Errors
+    ///
+    /// The log cannot be read.
+    pub fn log(&self) -> anyhow::Result<String> {
+        Ok(fs::read_to_string(self.place.log())?)
+    }
+
+    /// Kills the process and starts it again, with the hub's storage as it was left.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.kill();
+        self.child = self.place.spawn(&self.settings)?;
+        self.answers().await
+    }
+
+    fn kill(&mut self) {
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        let _ = self.child.wait();
+    }
+
+    async fn answers(&self) -> anyhow::Result<()> {
+        let asked = eventually("workerd", async || self.status().await.ok()).await;
+        asked.map(|_| ()).with_context(|| format!("workerd said: {}", self.log().unwrap_or_default()))
+    }
+}
+
+impl Drop for TestGate {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port that nobody listens on now.
+///
+/// # Errors
+///
+/// There is none.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// The root of the repository.
+pub fn root() -> &'static Path {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own)
+}
+
+fn copy_build(to: &Path) -> anyhow::Result<()> {
+    let build = root().join("build/edge");
+    ensure!(build.join("entry.mjs").is_file(), "the edge is not built: run cargo xtask edge");
+    for file in ["entry.mjs", "upstream.mjs", "workerd.capnp", "index.js", "index_bg.wasm"] {
+        fs::copy(build.join(file), to.join(file)).with_context(|| format!("cannot copy {file}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! Origin, application and gate together, as most tests of the gate need them.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{GatePlace, GateSettings, TestGate, TestOrigin, TestUpstream};
+
+/// Routes of every kind, all to the application; `/self/*` to the gate itself.
+pub const POLICY: &str = r#"
+[upstreams]
+app = "http://127.0.0.1:1"
+own = "self"
+
+[[routes]]
+id = "public"
+path = "/public/*"
+access = "anonymous"
+upstream = "app"
+
+[[routes]]
+id = "admin"
+path = "/app/admin/*"
+roles_any = ["admin"]
+upstream = "app"
+
+[[routes]]
+id = "scoped"
+path = "/app/scoped"
+scope_all = ["write"]
+upstream = "app"
+
+[[routes]]
+id = "recent"
+path = "/app/recent"
+acr_any = ["phr"]
+max_age_s = 300
+upstream = "app"
+
+[[routes]]
+id = "read-only"
+path = "/read-only"
+methods = ["GET", "HEAD"]
+upstream = "app"
+
+[[routes]]
+id = "app"
+path = "/app/*"
+staleness_ms_max = 3000
+upstream = "app"
+
+[[routes]]
+id = "relaxed"
+path = "/relaxed/*"
+staleness_ms_max = 3000
+on_stale = "allow"
+upstream = "app"
+
+[[routes]]
+id = "asking"
+path = "/asking/*"
+staleness_ms_max = 3000
+on_stale = "ask"
+upstream = "app"
+
+[[routes]]
+id = "self"
+path = "/self/*"
+upstream = "own"
+"#;
+
+/// The three of them.
+pub struct Setting {
+    /// The origin, which pushes to the hub of the gate.
+    pub origin: TestOrigin,
+    /// The application.
+    pub upstream: TestUpstream,
+    /// The gate, synced.
+    pub gate: TestGate,
+    /// The folder of the origin's store.
+    pub directory: TempDir,
+}
+
+impl Setting {
+    /// Starts all of it.
+    ///
+    /// # Errors
+    ///
+    /// Something does not start.
+    pub async fn start() -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let place = GatePlace::new(POLICY)?;
+        let upstream = TestUpstream::start().await?;
+        let origin = TestOrigin::start(directory.path(), vec![place.hub()]).await?;
+        // Half a second of skew leaves a bound of 3 s room for heartbeats that come late on a busy machine.
+        let settings =
+            GateSettings::of(&origin).with_upstream("app", upstream.address()).with("CLOCK_SKEW_MS_MAX", "500");
+        let gate = place.start(settings).await?;
+        gate.ready().await?;
+        Ok(Self { origin, upstream, gate, directory })
+    }
+
+    /// Opens a session of a `member` with the scope `read`; the answer of the origin.
+    ///
+    /// # Errors
+    ///
+    /// It is not opened.
+    pub async fn open(&self, subject: &str) -> anyhow::Result<Opened> {
+        self.open_with(json!({ "subject": subject, "client_id": "web", "roles": ["member"], "scope": "read" })).await
+    }
+
+    /// Opens a session with this body.
+    ///
+    /// # Errors
+    ///
+    /// It is not opened.
+    pub async fn open_with(&self, body: Value) -> anyhow::Result<Opened> {
+        let (status, opened) = self.origin.manage(Method::POST, "/v1/sessions", body).await?;
+        anyhow::ensure!(status == 201, "{status} {opened}");
+        let text = |name: &str| opened[name].as_str().unwrap_or_default().to_owned();
+        Ok(Opened { access: text("access_token"), refresh: text("refresh_token"), session: text("session_id") })
+    }
+}
+
+/// What opening a session gave.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// The access token.
+    pub access: String,
+    /// The refresh token.
+    pub refresh: String,
+    /// The session's id.
+    pub session: String,
+}
+
+impl Opened {
+    /// The `Cookie` header of a browser.
+    pub fn cookies(&self) -> String {
+        format!("__Host-Http-at={}; __Host-Http-rt={}", self.access, self.refresh)
+    }
+}

@@ -1,0 +1,84 @@
+//! An application behind the gate that tells what it was sent.
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{
+        Request,
+        ws::{Message, WebSocketUpgrade},
+    },
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
+    routing::{any, get},
+};
+use serde_json::{Map, Value, json};
+use tokio::{net::TcpListener, task::JoinHandle};
+
+/// An application of this process; it ends when it is dropped.
+pub struct TestUpstream {
+    address: String,
+    serving: JoinHandle<()>,
+}
+
+impl TestUpstream {
+    /// Starts one on a free port. It answers with what it was sent, as JSON; `/…/redirect` redirects; `/…/ws` says again what
+    /// it is told, after the identity that it was opened with.
+    ///
+    /// # Errors
+    ///
+    /// No port.
+    pub async fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = format!("http://{}", listener.local_addr()?);
+        let router = Router::new()
+            .route("/app/ws", get(socket))
+            .route("/app/redirect", any(|| async { (StatusCode::FOUND, [(header::LOCATION, "/elsewhere")]) }))
+            .fallback(tell);
+        let serving = tokio::spawn(async move {
+            let _ = axum::serve(listener, router).await;
+        });
+        Ok(Self { address, serving })
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+impl Drop for TestUpstream {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn tell(request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let mut headers = Map::new();
+    for (name, value) in &parts.headers {
+        let text = Value::from(String::from_utf8_lossy(value.as_bytes()));
+        let values = headers.entry(name.as_str()).or_insert_with(|| json!([]));
+        if let Some(values) = values.as_array_mut() {
+            values.push(text);
+        }
+    }
+    let body: Bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
+    let target = parts.uri.to_string();
+    let body = String::from_utf8_lossy(&body).into_owned();
+    Json(json!({ "method": parts.method.as_str(), "target": target, "headers": headers, "body": body })).into_response()
+}
+
+async fn socket(upgrade: WebSocketUpgrade, request: Request) -> Response {
+    let subject = request.headers().get("portcullis-subject").and_then(|subject| subject.to_str().ok());
+    let subject = subject.unwrap_or_default().to_owned();
+    upgrade.on_upgrade(async move |mut socket| {
+        if socket.send(Message::Text(subject.into())).await.is_err() {
+            return;
+        }
+        while let Some(Ok(message)) = socket.recv().await {
+            if matches!(message, Message::Text(_)) && socket.send(message).await.is_err() {
+                return;
+            }
+        }
+    })
+}

@@ -1,0 +1,172 @@
+//! What the gate believes: frames of the pinned feed key, pinned token keys, and nothing else.
+
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
+};
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use portcullis_tests::{GatePlace, GateSettings, POLICY, Setting, TestGate, TestOrigin, TestUpstream, eventually};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+type Tested = anyhow::Result<()>;
+
+async fn push(gate: &TestGate, path: &str, frames: Vec<u8>) -> anyhow::Result<u16> {
+    Ok(gate.request(Method::POST, path).body(frames).send().await?.status().as_u16())
+}
+
+/// SES-14: frames that the pinned key did not sign change nothing, and the last good set is kept.
+#[tokio::test]
+async fn forged_frames_are_refused_and_the_last_good_set_is_kept() -> Tested {
+    let setting = Setting::start().await?;
+    let opened = setting.open("alice").await?;
+    assert_eq!(setting.gate.status_of("/app/x", &opened.access).await?, 200);
+    let frames = "/.portcullis/hubs/local/frames";
+    let good = setting.origin.request(Method::GET, "/feed/snapshot").send().await?.bytes().await?.to_vec();
+    assert_eq!(push(&setting.gate, frames, good.clone()).await?, 200);
+    let mut forged = good.clone();
+    if let Some(last) = forged.last_mut() {
+        *last ^= 1;
+    }
+    for (what, frames_of) in [
+        ("forged", forged),
+        ("cut off", good.get(..good.len() - 1).unwrap_or_default().to_vec()),
+        ("no frame", b"PCF1 and more that is none, long enough to hold a header of forty-eight bytes".to_vec()),
+    ] {
+        assert_eq!(push(&setting.gate, frames, frames_of).await?, 400, "{what}");
+    }
+    assert_eq!(push(&setting.gate, "/.portcullis/hubs/made-up/frames", good).await?, 404);
+    let announced =
+        format!("POST {frames} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", 33 << 20);
+    assert!(setting.gate.raw(&announced).await?.starts_with("HTTP/1.1 413"));
+    assert_eq!(setting.gate.request(Method::GET, frames).send().await?.status(), 405);
+    assert_eq!(setting.gate.status_of("/app/x", &opened.access).await?, 200);
+    setting.origin.stop().await;
+    Ok(())
+}
+
+/// What the hub was told outlives its process, without an origin; the gate that starts cold knows it before it admits anyone.
+#[tokio::test]
+async fn a_restarted_hub_still_knows_what_was_ended() -> Tested {
+    let mut setting = Setting::start().await?;
+    let (ended, kept) = (setting.open("bob").await?, setting.open("bob").await?);
+    let path = format!("/v1/sessions/{}/revoke", ended.session);
+    let (_, changed) = setting.origin.manage(Method::POST, &path, json!({})).await?;
+    let cursor = changed["cursor"].as_u64().unwrap_or_default();
+    let heard = async || {
+        let status = setting.gate.status().await.ok()?;
+        (status["cursor"].as_str()?.parse::<u64>().ok()? >= cursor).then_some(())
+    };
+    eventually("the floor", heard).await?;
+    setting.origin.stop().await;
+    setting.gate.restart().await?;
+    setting.gate.ready().await?;
+    assert_eq!(setting.gate.status_of("/relaxed/x", &ended.access).await?, 401);
+    assert_eq!(setting.gate.status_of("/relaxed/x", &kept.access).await?, 200);
+    Ok(())
+}
+
+/// I1, I5: a gate that knows nothing does not say "nothing is revoked".
+#[tokio::test]
+async fn a_gate_that_never_heard_of_an_origin_is_not_ready() -> Tested {
+    let directory = tempfile::tempdir()?;
+    let origin = TestOrigin::start(directory.path(), vec![]).await?;
+    let body = json!({ "subject": "carol", "client_id": "web" });
+    let (_, opened) = origin.manage(Method::POST, "/v1/sessions", body).await?;
+    let settings = GateSettings::of(&origin);
+    let (jwks, token) = (jwks(&origin).await?, opened["access_token"].as_str().unwrap_or_default().to_owned());
+    origin.stop().await;
+    let upstream = TestUpstream::start().await?;
+    let settings = settings.with_upstream("app", upstream.address()).with("TRUSTED_JWKS", &jwks);
+    let gate = GatePlace::new(POLICY)?.start(settings).await?;
+    assert_eq!(gate.status().await?["ready"], false);
+    for (path, status) in [("/app/x", 503), ("/asking/x", 503), ("/relaxed/x", 200), ("/public/x", 200)] {
+        assert_eq!(gate.status_of(path, &token).await?, status, "{path}");
+    }
+    Ok(())
+}
+
+async fn jwks(origin: &TestOrigin) -> anyhow::Result<String> {
+    Ok(origin.request(Method::GET, "/.well-known/jwks.json").send().await?.text().await?)
+}
+
+fn encode(bytes: &[u8]) -> String {
+    Base64UrlUnpadded::encode_string(bytes)
+}
+
+fn token(header: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
+    let signed = format!("{}.{}", encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()));
+    format!("{signed}.{}", encode(&sign(signed.as_bytes())))
+}
+
+/// A gate without an origin: keys are pinned, Ed25519 and ES256, each for its own algorithm (TOK-02, TOK-03).
+#[tokio::test]
+async fn pinned_keys_let_a_gate_run_alone() -> Tested {
+    let ed = Ed25519KeyPair::generate()?;
+    let p256 = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
+    let point: Vec<u8> = p256.public_key().as_ref().to_vec();
+    let (x, y) = (point.get(1..33).unwrap_or_default(), point.get(33..65).unwrap_or_default());
+    let keys = json!({ "keys": [
+        { "kty": "OKP", "crv": "Ed25519", "kid": "ed", "x": encode(ed.public_key().as_ref()) },
+        { "kty": "EC", "crv": "P-256", "kid": "es", "alg": "ES256", "x": encode(x), "y": encode(y) },
+    ] });
+    let upstream = TestUpstream::start().await?;
+    let settings = GateSettings::default()
+        .with("ISSUER", "https://issuer.example")
+        .with("AUDIENCE", "app")
+        .with("TRUSTED_JWKS", &keys.to_string())
+        .with_upstream("app", upstream.address());
+    let gate = GatePlace::new(POLICY)?.start(settings).await?;
+
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    let claims = json!({
+        "iss": "https://issuer.example", "sub": "dora", "aud": ["app", "other"], "exp": now + 300, "iat": now, "jti": "j",
+        "client_id": "web", "sid": "AAAAAAAAAAAAAAAAAAAAAA", "ver": [1, 1, 0], "auth_time": now,
+    });
+    let by_ed = |message: &[u8]| ed.sign(message).as_ref().to_vec();
+    let random = SystemRandom::new();
+    let by_p256 =
+        |message: &[u8]| p256.sign(&random, message).map(|signature| signature.as_ref().to_vec()).unwrap_or_default();
+    let header = |alg: &str, kid: &str| json!({ "typ": "at+jwt", "alg": alg, "kid": kid });
+    for (header, ed_signs, status) in [
+        (header("EdDSA", "ed"), true, 200),
+        (header("Ed25519", "ed"), true, 200),
+        (header("ES256", "es"), false, 200),
+        (header("ES256", "ed"), true, 401),
+        (header("EdDSA", "es"), false, 401),
+        (header("none", "ed"), true, 401),
+        (header("EdDSA", "other"), true, 401),
+    ] {
+        let text = if ed_signs { token(&header, &claims, by_ed) } else { token(&header, &claims, by_p256) };
+        assert_eq!(gate.status_of("/app/x", &text).await?, status, "{header}");
+    }
+    let mut expired = claims.clone();
+    expired["exp"] = json!(now);
+    assert_eq!(gate.status_of("/app/x", &token(&header("EdDSA", "ed"), &expired, by_ed)).await?, 401, "TOK-13");
+    Ok(())
+}
+
+/// Bindings that contradict each other close the gate, and the log says which.
+#[tokio::test]
+async fn a_gate_with_wrong_bindings_says_which() -> Tested {
+    let directory = tempfile::tempdir()?;
+    let origin = TestOrigin::start(directory.path(), vec![]).await?;
+    for (name, value, reason) in [
+        ("FEED_KEYS", "", "FEED_KEYS is missing"),
+        ("FEED_KEYS", "not-a-key", "FEED_KEYS is wrong"),
+        ("AUDIENCE", "", "AUDIENCE is missing"),
+        ("CLOCK_SKEW_MS_MAX", "-1", "CLOCK_SKEW_MS_MAX must be a number from 0 to 60000; it is \\\"-1\\\""),
+    ] {
+        let gate = GatePlace::new(POLICY)?.start(GateSettings::of(&origin).with(name, value)).await;
+        let said = match gate {
+            Ok(gate) => {
+                assert_eq!(gate.request(Method::GET, "/public/x").send().await?.status(), 503, "{reason}");
+                gate.log()?
+            }
+            Err(error) => format!("{error:#}"),
+        };
+        assert!(said.contains(reason), "{reason}: {said}");
+    }
+    origin.stop().await;
+    Ok(())
+}
