@@ -115,7 +115,9 @@ pub enum PolicyError {
         upstream: String,
     },
     /// Not an address.
-    #[error("upstreams.{upstream}: {found:?} is neither \"self\" nor scheme, host and port such as \"http://127.0.0.1:8790\"")]
+    #[error(
+        "upstreams.{upstream}: {found:?} is neither \"self\" nor scheme, host and port such as \"http://127.0.0.1:8790\""
+    )]
     Address {
         /// The upstream.
         upstream: String,

@@ -171,7 +171,8 @@ fn check_tokens(index: usize, field: &str, tokens: Vec<Spanned<String>>) -> Resu
     match tokens.iter().find(|token| !is_token(token.get_ref())) {
         Some(wrong) => {
             let found = wrong.get_ref();
-            let problem = format!("routes[{index}].{field}: {found:?} is not visible ASCII without space, quote and backslash");
+            let problem =
+                format!("routes[{index}].{field}: {found:?} is not visible ASCII without space, quote and backslash");
             Err((wrong.span().start, problem))
         }
         None => Ok(tokens.into_iter().map(Spanned::into_inner).collect()),

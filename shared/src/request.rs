@@ -128,7 +128,11 @@ pub fn credentials<'a>(
     };
     if bearer.is_some() {
         let one = in_cookie.is_none();
-        return if one { Ok(Presented { access: bearer, refresh: None }) } else { Err(RequestError::SeveralCredentials) };
+        return if one {
+            Ok(Presented { access: bearer, refresh: None })
+        } else {
+            Err(RequestError::SeveralCredentials)
+        };
     }
     if in_cookie.is_some() || refresh.is_some() {
         csrf::check(facts.method, facts.origin, facts.sec_fetch_site, place.target.origin)?;
@@ -202,7 +206,9 @@ mod tests {
     fn several_credentials_are_refused() {
         assert_eq!(presented(&get(Some("Bearer a"), Some("at=b"))), Err(RequestError::SeveralCredentials));
         assert_eq!(presented(&get(None, Some("at=a; at=a"))), Err(RequestError::Cookie(CookieError::Ambiguous)));
-        for header in ["Bearer a, Bearer b", "Bearer a,b", "Basic dTpw, Bearer a", "Bearer ", "Bearer", "Bearer a b", "Bearer é"] {
+        for header in
+            ["Bearer a, Bearer b", "Bearer a,b", "Basic dTpw, Bearer a", "Bearer ", "Bearer", "Bearer a b", "Bearer é"]
+        {
             assert_eq!(presented(&get(Some(header), None)), Err(RequestError::Authorization), "{header}");
         }
     }

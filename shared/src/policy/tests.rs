@@ -30,7 +30,7 @@ fn found(policy: &Policy, method: &str, host: Option<&str>, path: &str) -> Optio
         Routed::Route(index, route) => {
             assert_eq!(policy.routes()[index].id, route.id);
             Some(route.id.clone())
-        },
+        }
         Routed::NotFound | Routed::MethodNotAllowed(_) => None,
     }
 }
@@ -137,7 +137,9 @@ fn an_upstream_is_an_address_without_a_path() {
     for address in ["self", "http://127.0.0.1:8790", "https://app.example", "http://[::1]:80"] {
         assert!(with(address).is_ok(), "{address}");
     }
-    for address in ["", "app", "ftp://a", "http://", "http://a/", "http://a/b", "http://u@a", "http://a?b", "http://a b"] {
+    for address in
+        ["", "app", "ftp://a", "http://", "http://a/", "http://a/b", "http://u@a", "http://a?b", "http://a b"]
+    {
         let error = PolicyError::Address { upstream: "app".into(), found: address.into() };
         assert_eq!(with(address), Err(error), "{address}");
     }
