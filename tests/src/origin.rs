@@ -42,15 +42,15 @@ impl TestOrigin {
         config.store.url = StoreUrl::from(format!("embedded:{}", directory.join("store.db").display()));
         config.feed.heartbeat_ms = 100;
         choose(&mut config);
-        Self::start_with(config).await
+        Self::start_again(config).await
     }
 
-    /// Starts one with this configuration.
+    /// Starts the one that was stopped: its store, its address.
     ///
     /// # Errors
     ///
     /// It does not start.
-    pub async fn start_with(mut config: Config) -> anyhow::Result<Self> {
+    pub async fn start_again(mut config: Config) -> anyhow::Result<Self> {
         let secrets =
             Secrets { master_key: MasterKey::new([7; 32]), management_key: ManagementKey::new(MANAGEMENT_KEY) };
         let server = Server::start(config.clone(), secrets).await?;

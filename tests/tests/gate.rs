@@ -309,7 +309,7 @@ async fn the_origin_goes_and_comes_back() -> Tested {
     }
     assert_eq!(setting.gate.status_of("/relaxed/x", "a.b.c").await?, 401, "open is not open to everyone");
 
-    let origin = TestOrigin::start_with(stopped).await?;
+    let origin = TestOrigin::start_again(stopped).await?;
     eventually("the recovery", async || (status("/app/x").await.ok()? == 200).then_some(())).await?;
     eventually("the recovery", async || (status("/asking/x").await.ok()? == 200).then_some(())).await?;
     let path = format!("/v1/sessions/{}/revoke", opened.session);
