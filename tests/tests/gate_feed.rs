@@ -121,7 +121,7 @@ async fn pinned_keys_let_a_gate_run_alone() -> Tested {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
     let claims = json!({
         "iss": "https://issuer.example", "sub": "dora", "aud": ["app", "other"], "exp": now + 300, "iat": now, "jti": "j",
-        "client_id": "web", "sid": "AAAAAAAAAAAAAAAAAAAAAA", "ver": [1, 1, 0], "auth_time": now,
+        "client_id": "web", "sid": "AAAAAAAAAAAAAAAAAAAAAA", "ver": [1, 1, 0, 1], "auth_time": now,
     });
     let by_ed = |message: &[u8]| ed.sign(message).as_ref().to_vec();
     let random = SystemRandom::new();
