@@ -5,6 +5,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod changes;
+mod model;
+
 pub(super) const POLICY: Policy = Policy {
     browse: Lifetimes { idle: Duration::from_secs(7_200), absolute: Duration::from_secs(7_200) },
     standard: Lifetimes { idle: Duration::from_secs(600), absolute: Duration::from_secs(3_600) },
