@@ -3,6 +3,7 @@
 mod gate;
 mod hub;
 mod origin;
+mod redis;
 mod setting;
 mod upstream;
 
@@ -10,6 +11,7 @@ pub use self::{
     gate::{GatePlace, GateSettings, TestGate, free_port, root},
     hub::TestHub,
     origin::TestOrigin,
+    redis::TestRedis,
     setting::{Opened, POLICY, Setting},
     upstream::TestUpstream,
 };

@@ -86,6 +86,11 @@ impl TestOrigin {
         self.client.request(method, format!("{}{path}", self.base))
     }
 
+    /// A request with the management key.
+    pub fn managed(&self, method: Method, path: &str) -> RequestBuilder {
+        self.request(method, path).bearer_auth(MANAGEMENT_KEY)
+    }
+
     /// A management call; its answer.
     ///
     /// # Errors

@@ -1,0 +1,47 @@
+//! A Redis server on a free port.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+};
+
+use crate::eventually;
+
+/// A server of its own, with an empty directory; it ends when it is dropped.
+pub struct TestRedis {
+    child: Child,
+    port: u16,
+    _directory: tempfile::TempDir,
+}
+
+impl TestRedis {
+    /// Starts one and waits until it listens.
+    ///
+    /// # Errors
+    ///
+    /// `redis-server` is not installed, or does not start.
+    pub async fn start() -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let child = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--save", "", "--appendonly", "yes", "--dir"])
+            .arg(directory.path())
+            .stdout(Stdio::null())
+            .spawn()?;
+        let server = Self { child, port, _directory: directory };
+        eventually("redis-server", async || TcpStream::connect(("127.0.0.1", port)).ok()).await?;
+        Ok(server)
+    }
+
+    /// Its address, as the origin's configuration names it.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+}
+
+impl Drop for TestRedis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
