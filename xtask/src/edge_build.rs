@@ -1,5 +1,7 @@
 //! Builds gate and hub: Rust to WebAssembly, its glue, the entry module, and the route policy in the form that the gate reads.
 
+mod kept;
+
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -8,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
+pub(crate) use self::kept::{build_if_changed, copy_to};
 use crate::{
     command::{npm_program, root, run, run_quietly, search_path},
     setup::{WASM_BINDGEN, WORKER_BUILD},
@@ -42,6 +45,8 @@ pub(crate) fn build(edge: &EdgeBuild) -> anyhow::Result<usize> {
     let out_dir = std::path::absolute(&edge.out_dir)?;
     // First, since it takes no time and is what an operator gets wrong.
     let policy = policy(edge.policy.as_deref())?;
+    // Until it is complete it is nobody's.
+    let _ = fs::remove_file(out_dir.join(kept::STAMP));
     let mut builder = Command::new(WORKER_BUILD.path()?);
     builder.args(["--profile", "edge", "--out-dir"]).arg(&out_dir).current_dir(&crate_dir);
     builder.env("PATH", search_path()?);
