@@ -1,181 +1,94 @@
-// The page of the demo: two devices of one person, each of which asks the gate every 100 ms.
-const PROBE_MS = 100;
+// The page: two devices of one person, the commands, and what came of them.
+import { Browser, Phone, find, list, post, put } from "./device.js";
+
 const STATUS_MS = 1000;
+const ROWS_MAX = 12;
 
-const find = (selector, within = document) => within.querySelector(selector);
-const say = (text) => { find("#message").textContent = text; };
 const subject = () => find("#name").value;
-
-async function post(path, body) {
-  const answer = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
-  const said = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(said.detail ?? said.error_description ?? `status ${answer.status}`);
-  return said;
-}
-
-class Device {
-  // `credentials` says how a request of this device carries its token.
-  constructor(id, credentials) {
-    this.root = find(`#${id}`);
-    this.credentials = credentials;
-    this.session = null;
-    this.status = null;
-    this.awaited = null; // the command whose effect is awaited: when it was acknowledged, and when the gate acted on it
-    this.probing = false;
-    setInterval(() => this.probe(), PROBE_MS);
-    find(".login", this.root).onclick = () => attempt(() => this.login());
-    find(".logout", this.root).onclick = () => attempt(() => this.logout());
-    find(".admin", this.root).onclick = () => attempt(() => this.callAsAdmin());
-  }
-
-  ask(path) { return fetch(path, { cache: "no-store", ...this.credentials() }); }
-
-  async probe() {
-    if (this.probing) return;
-    this.probing = true;
-    try {
-      const answer = await this.ask("/app/whoami");
-      const said = await answer.json().catch(() => ({}));
-      this.show(answer.status, answer.ok ? said : {}, said.detail);
-    } catch {
-      this.show(0, {}, "no answer");
-    } finally {
-      this.probing = false;
-    }
-  }
-
-  show(status, said, detail) {
-    const renewed = said.version && said.version !== this.version;
-    if (this.awaited !== null && (status === 401 || renewed)) {
-      this.awaited.acted ??= { at: performance.now(), what: renewed ? "renewed with the new roles" : "refused" };
-      this.settle();
-    }
-    this.status = status;
-    if (said.version) this.version = said.version;
-    this.session = said.session ?? this.session;
-    this.root.className = status === 200 ? "admitted" : "refused";
-    find(".state", this.root).textContent = status === 200 ? "admitted (200)" : `${detail ?? "refused"} (${status})`;
-    const rows = Object.entries(said).flatMap(([name, value]) => {
-      const [term, text] = [document.createElement("dt"), document.createElement("dd")];
-      [term.textContent, text.textContent] = [name, value || "none"];
-      return [term, text];
-    });
-    find("dl", this.root).replaceChildren(...rows);
-    if (status === 401) this.refused();
-  }
-
-  refused() {}
-
-  // Begins to wait for the effect of a command; only of devices that are admitted before it.
-  expect() {
-    this.awaited = this.status === 200 ? { acknowledged: null, acted: null } : null;
-    find(".refused", this.root).textContent = this.awaited ? "waiting for the gate …" : "";
-  }
-
-  // The command was acknowledged at this time; `null` if it changed nothing.
-  acknowledge(at) {
-    if (this.awaited === null) return;
-    if (at === null) {
-      this.awaited = null;
-      find(".refused", this.root).textContent = "";
-      return;
-    }
-    this.awaited.acknowledged = at;
-    this.settle();
-  }
-
-  // The gate may act before the page hears of the acknowledgement: then it is 0 ms.
-  settle() {
-    const { acknowledged, acted } = this.awaited;
-    if (acknowledged === null || acted === null) return;
-    const ms = Math.max(0, Math.round(acted.at - acknowledged));
-    find(".refused", this.root).textContent = `${acted.what} ${ms} ms after the acknowledgement`;
-    this.awaited = null;
-  }
-
-  async logout() {
-    if (this.session !== null) await command([this], "/demo/revoke/one", { session_id: this.session });
-  }
-
-  async callAsAdmin() {
-    const answer = await this.ask("/app/admin/ping");
-    const said = await answer.json().catch(() => ({}));
-    find(".answer", this.root).textContent = `/app/admin/ping: ${answer.status} ${said.detail ?? "pong"}`;
-  }
-}
-
-class Browser extends Device {
-  constructor() {
-    super("web", () => ({ credentials: "same-origin" }));
-    find(".socket", this.root).onclick = () => this.hello();
-  }
-
-  async login() { this.session = (await post("/demo/login", { name: subject() })).session_id; }
-
-  hello() {
-    const answer = find(".answer", this.root);
-    const port = document.documentElement.dataset.gatePort;
-    const socket = new WebSocket(`ws://${location.hostname}:${port}/app/ws`);
-    socket.onopen = () => socket.send("hello");
-    socket.onmessage = (event) => { answer.textContent = `WebSocket: ${event.data}`; socket.close(); };
-    socket.onerror = () => { answer.textContent = "WebSocket: refused"; };
-  }
-}
-
-class Phone extends Device {
-  constructor() {
-    // One credential per request: the browser's cookies stay out.
-    super("phone", () => ({ credentials: "omit", headers: this.tokens ? { authorization: `Bearer ${this.tokens.access_token}` } : {} }));
-    this.tokens = null;
-    this.renewing = false;
-  }
-
-  async login() {
-    this.tokens = await post("/demo/phone/login", { name: subject() });
-    this.session = this.tokens.session_id;
-  }
-
-  // A phone renews when it is refused, and is signed out when that fails too.
-  async refused() {
-    if (this.tokens === null || this.renewing) return;
-    this.renewing = true;
-    try {
-      this.tokens = await post("/demo/phone/refresh", { refresh_token: this.tokens.refresh_token });
-    } catch {
-      this.tokens = null;
-    } finally {
-      this.renewing = false;
-    }
-  }
-}
+const devices = [new Browser(subject), new Phone(subject)];
 
 async function attempt(act) {
-  say("");
+  put(find("#message"), "");
   try {
     await act();
   } catch (error) {
-    say(error.message);
+    put(find("#message"), error.message);
   }
 }
 
-async function command(devices, path, body) {
-  for (const device of devices) device.expect();
+// A row of the table; returns a function that fills its cells.
+function row(what) {
+  const [tr, cells] = [document.createElement("tr"), new Map()];
+  for (const name of ["what", "acknowledged", ...devices.map((device) => device.id)]) {
+    const cell = document.createElement(name === "what" ? "th" : "td");
+    if (name === "what") cell.scope = "row";
+    cell.textContent = name === "what" ? what : "…";
+    cells.set(name, cell);
+    tr.append(cell);
+  }
+  const body = find("#effects tbody");
+  find("td[colspan]", body)?.parentElement.remove();
+  body.prepend(tr);
+  while (body.rows.length > ROWS_MAX) body.deleteRow(-1);
+  return (name, text) => { cells.get(name).textContent = text; };
+}
+
+// Sends a command and waits for its effect on these devices.
+async function command(what, affected, path, body) {
+  const fill = row(what);
+  for (const device of devices) {
+    if (affected.includes(device)) device.expect((text) => fill(device.id, text));
+    else fill(device.id, "not concerned");
+  }
+  const began = performance.now();
   let acknowledged = null;
   try {
     const changed = await post(path, body);
-    if (changed.floors.length > 0) acknowledged = performance.now();
+    const now = performance.now();
+    fill("acknowledged", `${Math.round(now - began)} ms`);
+    if (changed.floors.length > 0) acknowledged = now;
+  } catch (error) {
+    fill("acknowledged", "failed");
+    throw error;
   } finally {
-    for (const device of devices) device.acknowledge(acknowledged);
+    for (const device of affected) device.acknowledge(acknowledged);
   }
 }
 
-const both = [new Browser(), new Phone()];
-const ofBoth = (path, more) => () => attempt(() => command(both, path, { name: subject(), ...more }));
-find("#grant").onclick = ofBoth("/demo/roles", { roles: ["member", "admin"] });
-find("#withdraw").onclick = ofBoth("/demo/roles", { roles: ["member"] });
-find("#all").onclick = ofBoth("/demo/revoke/all", {});
+async function signOut(device) {
+  if (device.session === null) throw new Error("This device is not signed in.");
+  await command(`Sign out: ${device.id === "web" ? "browser" : "phone"}`, [device], "/demo/revoke/one", { session_id: device.session });
+}
 
-setInterval(async () => {
+for (const device of devices) {
+  const acts = {
+    login: () => device.login(),
+    logout: () => signOut(device),
+    admin: () => device.callAsAdmin(),
+    socket: () => device.toggleSocket(),
+  };
+  for (const [name, act] of Object.entries(acts)) device.part(name)?.addEventListener("click", () => attempt(act));
+}
+
+const ofBoth = (id, path, more = {}) => {
+  const button = find(id);
+  button.onclick = () => attempt(() => command(button.textContent, devices, path, { name: subject(), ...more }));
+};
+ofBoth("#grant", "/demo/roles", { roles: ["member", "admin"] });
+ofBoth("#withdraw", "/demo/roles", { roles: ["member"] });
+ofBoth("#all", "/demo/revoke/all");
+
+// Times are milliseconds since 1970.
+function told([name, value]) {
+  const text = name === "as_of" && value > 0 ? `${Math.max(0, Date.now() - value)} ms ago` : value;
+  const shown = text === null ? "not yet" : typeof text === "object" ? JSON.stringify(text) : String(text);
+  return [name.replaceAll("_", " "), shown];
+}
+
+async function showGate() {
   const answer = await fetch("/.portcullis/status", { cache: "no-store" }).catch(() => null);
-  find("#gate").textContent = answer?.ok ? JSON.stringify(await answer.json(), null, 2) : "no answer";
-}, STATUS_MS);
+  const said = answer?.ok ? await answer.json().catch(() => null) : null;
+  list(find("#gate"), said === null ? [["gate", "no answer"]] : Object.entries(said).map(told));
+  setTimeout(showGate, STATUS_MS);
+}
+showGate();

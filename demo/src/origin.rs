@@ -12,11 +12,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use url::Url;
 
-/// Deadline of one call to origin or gate: a little more than the gate itself waits.
+/// Deadline of one call.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The origin, as a login service sees it.
-pub(crate) struct Origin {
+pub struct Origin {
     client: Client,
     base: Url,
     management_key: SecretString,
@@ -27,8 +27,15 @@ pub(crate) struct Origin {
 pub(crate) struct Failure(pub(crate) StatusCode, pub(crate) Value);
 
 impl Origin {
-    pub(crate) fn new(client: Client, base: Url, management_key: SecretString) -> Self {
-        Self { client, base, management_key }
+    /// The origin at this address, which this key opens.
+    ///
+    /// # Errors
+    ///
+    /// The HTTP library cannot start.
+    pub fn new(base: Url, management_key: SecretString) -> anyhow::Result<Self> {
+        // Loopback only, so no proxy; redirects are for the browser.
+        let client = Client::builder().no_proxy().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        Ok(Self { client: client.build()?, base, management_key })
     }
 
     /// A management call to the resource of these path segments; the origin's answer.
@@ -50,15 +57,6 @@ impl Origin {
         drop(path);
         Ok(url)
     }
-}
-
-/// The client for all calls: loopback only, so no proxy, and redirects are for the browser.
-///
-/// # Errors
-///
-/// The HTTP library cannot start.
-pub(crate) fn client() -> reqwest::Result<Client> {
-    Client::builder().no_proxy().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()
 }
 
 async fn send(request: RequestBuilder) -> Result<Value, Failure> {

@@ -113,6 +113,10 @@ fn checked(name: &str) -> Result<&str, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use axum::{body::Body, http::Request};
+    use tower::ServiceExt as _;
+    use url::Url;
+
     use super::*;
 
     #[test]
@@ -122,6 +126,19 @@ mod tests {
         }
         for bad in ["", "Alice", "..", "a/b", "a b", "é", &"x".repeat(33)] {
             assert_eq!(checked(bad).unwrap_err().0, StatusCode::BAD_REQUEST, "{bad}");
+        }
+    }
+
+    /// The origin of this test does not answer, which is 502.
+    #[tokio::test]
+    async fn a_form_of_another_page_cannot_sign_out() {
+        for (kind, status) in
+            [("text/plain", 415), ("application/x-www-form-urlencoded", 415), ("application/json", 502)]
+        {
+            let origin = Origin::new(Url::parse("http://127.0.0.1:1").unwrap(), "management".into()).unwrap();
+            let request = Request::post("/demo/revoke/all").header("content-type", kind);
+            let request = request.body(Body::from(r#"{"name":"alice"}"#)).unwrap();
+            assert_eq!(router(origin).oneshot(request).await.unwrap().status(), status, "{kind}");
         }
     }
 }

@@ -42,6 +42,9 @@ enum Task {
         /// Where sessions are kept.
         #[arg(long, value_enum, default_value_t = up::Store::Embedded)]
         store: up::Store,
+        /// Where secrets, data and logs stay; .portcullis/STORE by default.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
     },
 }
 
@@ -60,7 +63,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Setup => setup::run(&Program::ALL),
         Task::Test => test(),
         Task::Edge { policy, out } => edge(policy, out),
-        Task::Up { store } => up::run(store),
+        Task::Up { store, data } => up::run(store, data),
     }
 }
 
@@ -69,7 +72,7 @@ fn test() -> anyhow::Result<()> {
     let here: Vec<_> =
         Program::ALL.into_iter().filter(|program| unavailable.iter().all(|(missing, _)| missing != program)).collect();
     setup::run(&here)?;
-    build_edge(None, None)?;
+    edge_build::build_if_changed()?;
     let mut tests = Command::new("cargo");
     tests.args(["test", "--workspace", "--exclude", "portcullis-edge", "--all-features", "--"]);
     for (program, reason) in unavailable {
@@ -88,10 +91,6 @@ fn test() -> anyhow::Result<()> {
 
 fn edge(policy: Option<PathBuf>, out: Option<PathBuf>) -> anyhow::Result<()> {
     setup::run(&[])?;
-    build_edge(policy, out)
-}
-
-fn build_edge(policy: Option<PathBuf>, out: Option<PathBuf>) -> anyhow::Result<()> {
     let out_dir = out.unwrap_or_else(edge_build::default_out_dir);
     let bytes = edge_build::build(&EdgeBuild { policy, out_dir: out_dir.clone() })?;
     println!("{}: the module has {bytes} bytes gzipped", out_dir.display());

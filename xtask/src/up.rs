@@ -4,31 +4,33 @@
 //! starts anew.
 
 mod children;
+mod lock;
 mod probe;
+mod programs;
 mod secrets;
 
 use std::{
-    env, fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::bail;
 use clap::ValueEnum;
 
 use self::{
     children::{Children, Stop},
+    lock::Lock,
     probe::{free_port, get, pings},
-    secrets::{MANAGEMENT_KEY_FILE, MASTER_KEY_FILE, private_directory},
+    programs::Programs,
 };
 use crate::{
-    command::{self, npm_program, root, search_path},
-    edge_build::{self, EdgeBuild},
+    command::{self, root},
+    edge_build,
     setup::{self, Program},
 };
 
 /// Where the origin keeps sessions.
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Store {
     /// One file.
     Embedded,
@@ -37,162 +39,80 @@ pub(crate) enum Store {
 }
 
 /// The ports of one run: the usual ones, or the next that are free.
+#[derive(Clone, Copy)]
 struct Ports {
     redis: u16,
     origin: u16,
     gate: u16,
     inspector: u16,
-    app: u16,
-    front: u16,
-}
-
-struct Run {
-    store: Store,
-    directory: PathBuf,
-    /// The folder of the programs that Cargo builds.
-    programs: PathBuf,
-    ports: Ports,
+    demo: u16,
 }
 
 /// Installs, builds and starts everything, and runs until a signal, or until one of the programs ends.
 ///
 /// # Errors
 ///
-/// Something cannot be installed, built or started, is not ready in time, or ends by itself.
-pub(crate) fn run(store: Store) -> anyhow::Result<()> {
-    setup::run(match store {
-        Store::Embedded => &[],
-        Store::Redis => &[Program::Redis],
-    })?;
-    let packages = ["build", "--package", "portcullis-origin", "--package", "portcullis-demo"];
-    command::run(Command::new("cargo").args(packages).current_dir(root()))?;
-    let bytes = edge_build::build(&EdgeBuild { policy: None, out_dir: edge_build::default_out_dir() })?;
-    println!("the module of the edge has {bytes} bytes gzipped");
+/// Something cannot be installed, built or started, is not ready in time, or ends by itself; or another run has the data.
+pub(crate) fn run(store: Store, data: Option<PathBuf>) -> anyhow::Result<()> {
+    let (name, needed): (_, &[_]) = match store {
+        Store::Embedded => ("embedded", &[]),
+        Store::Redis => ("redis", &[Program::Redis]),
+    };
+    let directory = std::path::absolute(data.unwrap_or_else(|| root().join(".portcullis").join(name)))?;
+    secrets::private_directory(&directory)?;
+    let mut lock = Lock::take(&directory)?;
+    setup::run(needed)?;
+    build()?;
 
-    let run = Run::prepare(store)?;
-    let mut children = Children::new(run.directory.clone(), Stop::on_signals()?);
-    let ran = run.start(&mut children).and_then(|()| children.wait());
+    // Before this a signal ends this process and the builds at once; from here on there are programs to stop.
+    let mut children = Children::new(directory.clone(), Stop::on_signals()?);
+    let ran = start(store, &directory, &mut lock, &mut children).and_then(|()| children.wait());
     children.stop();
+    if children.is_stopped() {
+        println!("all stopped");
+        return Ok(());
+    }
     ran
 }
 
-impl Run {
-    fn prepare(store: Store) -> anyhow::Result<Self> {
-        let name = match store {
-            Store::Embedded => "embedded",
-            Store::Redis => "redis",
-        };
-        let directory = root().join(".portcullis").join(name);
-        private_directory(&directory)?;
-        let programs = env::current_exe()?.parent().context("xtask is in no folder")?.to_owned();
-        let run = Self { store, directory, programs, ports: Ports::choose()? };
-        secrets::make(&run.directory)?;
-        fs::write(run.config(), run.config_text()).context("cannot write the configuration")?;
-        Ok(run)
-    }
+fn build() -> anyhow::Result<()> {
+    let packages = ["build", "--package", "portcullis-origin", "--package", "portcullis-demo"];
+    command::run(Command::new("cargo").args(packages).current_dir(root()))?;
+    edge_build::build_if_changed()
+}
 
-    fn start(&self, children: &mut Children) -> anyhow::Result<()> {
-        let ports = &self.ports;
-        if matches!(self.store, Store::Redis) {
-            children.start("redis", &mut self.redis()?)?;
-            children.until_ready("redis", || pings(ports.redis))?;
-        }
-        // Before the origin runs: the embedded store has one process at a time.
-        let feed_key = self.feed_key()?;
-        children.start("origin", &mut self.origin(&["serve"]))?;
-        children.until_ready("origin", || get(ports.origin, "/readyz").is_some_and(|answer| answer.is_ok()))?;
-        children.start("demo", &mut self.demo()?)?;
-        children.until_ready("demo", || get(ports.front, "/").is_some_and(|answer| answer.is_ok()))?;
-        children.start("gate", &mut self.gate(&feed_key)?)?;
-        children.until_ready("gate", || {
-            get(ports.gate, "/.portcullis/status").is_some_and(|answer| answer.text.contains(r#""ready":true"#))
-        })?;
-        println!("\n  the page      http://localhost:{}/", ports.front);
-        println!("  the gate      http://localhost:{}/", ports.gate);
-        println!("  the origin    http://127.0.0.1:{}/", ports.origin);
-        println!("  data and logs {}\n\nCtrl-C stops all of it.", self.directory.display());
-        Ok(())
+/// Starts each program once the one before it is ready.
+fn start(store: Store, directory: &Path, lock: &mut Lock, children: &mut Children) -> anyhow::Result<()> {
+    secrets::make(directory)?;
+    let programs = Programs::prepare(store, directory.to_owned(), Ports::choose()?)?;
+    let ports = programs.ports;
+    edge_build::copy_to(&programs.edge())?;
+    if store == Store::Redis {
+        children.start("redis", &mut programs.redis()?)?;
+        children.until_ready("redis", || pings(ports.redis))?;
     }
+    let feed_key = programs.feed_key()?;
+    children.start("origin", &mut programs.origin(&["serve"]))?;
+    children.until_ready("origin", || get(ports.origin, "/readyz").is_some_and(|answer| answer.is_ok()))?;
+    children.start("demo", &mut programs.demo()?)?;
+    children.until_ready("demo", || get(ports.demo, "/").is_some_and(|answer| answer.is_ok()))?;
+    children.start("gate", &mut programs.gate(&feed_key)?)?;
+    children.until_ready("gate", || {
+        let status = get(ports.gate, "/.portcullis/status");
+        status.is_some_and(|answer| answer.text.contains(r#""ready":true"#))
+            && get(ports.gate, "/").is_some_and(|answer| answer.is_ok())
+    })?;
 
-    fn config(&self) -> PathBuf {
-        self.directory.join("origin.toml")
+    let page = format!("http://localhost:{}/", ports.gate);
+    lock.tell(&page)?;
+    println!("\n  open            {page}");
+    println!("  the origin      http://127.0.0.1:{}/", ports.origin);
+    println!("  the upstream    http://127.0.0.1:{}/", ports.demo);
+    if store == Store::Redis {
+        println!("  the Redis       redis://127.0.0.1:{}/", ports.redis);
     }
-
-    fn config_text(&self) -> String {
-        let Ports { redis, origin, gate, .. } = self.ports;
-        let file = |name: &str| toml_text(&self.directory.join(name));
-        let store = match self.store {
-            Store::Embedded => toml_text(Path::new(&format!("embedded:{}", self.directory.join("store.db").display()))),
-            Store::Redis => format!("\"redis://127.0.0.1:{redis}/0\""),
-        };
-        format!(
-            "# Written anew by each `cargo xtask up`.\n\
-             [server]\nlisten = \"127.0.0.1:{origin}\"\npublic_url = \"http://127.0.0.1:{origin}\"\ndrain_ms = 1000\n\n\
-             [store]\nurl = {store}\n\n\
-             [secrets]\nmaster_key_file = {}\nmanagement_key_file = {}\n\n\
-             [[hubs]]\nname = \"local\"\nurl = \"http://127.0.0.1:{gate}/.portcullis/hubs/local/frames\"\n",
-            file(MASTER_KEY_FILE),
-            file(MANAGEMENT_KEY_FILE),
-        )
-    }
-
-    fn redis(&self) -> anyhow::Result<Command> {
-        let data = self.directory.join("data");
-        fs::create_dir_all(&data)?;
-        let mut redis = Command::new("redis-server");
-        redis.args(["--bind", "127.0.0.1", "--port", &self.ports.redis.to_string(), "--save", ""]);
-        redis.args(["--appendonly", "yes", "--maxmemory-policy", "noeviction", "--dir"]).arg(data);
-        Ok(redis)
-    }
-
-    fn origin(&self, arguments: &[&str]) -> Command {
-        let mut origin = Command::new(self.programs.join("portcullis"));
-        // The secrets are in files; a second source would be refused.
-        origin.env_remove("PORTCULLIS_MASTER_KEY").env_remove("PORTCULLIS_MANAGEMENT_KEY");
-        origin.args(arguments).arg("--config").arg(self.config());
-        origin
-    }
-
-    /// Makes the keys if there are none; the public key of the feed.
-    fn feed_key(&self) -> anyhow::Result<String> {
-        let output = self.origin(&["keys", "show"]).stderr(Stdio::inherit()).output();
-        let output = output.context("cannot start portcullis")?;
-        ensure!(output.status.success(), "portcullis keys show ended with {}", output.status);
-        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).context("the keys are not JSON")?;
-        Ok(shown["feed_key"].as_str().context("there is no feed key")?.to_owned())
-    }
-
-    fn gate(&self, feed_key: &str) -> anyhow::Result<Command> {
-        let Ports { origin, gate, inspector, app, .. } = self.ports;
-        let origin = format!("http://127.0.0.1:{origin}");
-        let mut wrangler = Command::new(npm_program("wrangler"));
-        wrangler.current_dir(root()).env("PATH", search_path()?);
-        // It runs here, for here: nothing is fetched or reported.
-        wrangler.envs([("WRANGLER_SEND_METRICS", "false"), ("CLOUDFLARE_CF_FETCH_ENABLED", "false")]);
-        wrangler.args(["dev", "--ip", "127.0.0.1", "--port", &gate.to_string()]);
-        wrangler.args(["--inspector-port", &inspector.to_string(), "--show-interactive-dev-session", "false"]);
-        wrangler.args(["--log-level", "warn", "--persist-to"]).arg(self.directory.join("wrangler"));
-        for (name, value) in [
-            ("ORIGIN_URL", origin.as_str()),
-            ("ISSUER", &origin),
-            ("AUDIENCE", "portcullis"),
-            ("FEED_KEYS", feed_key),
-            ("UPSTREAMS", &format!(r#"{{"app":"http://127.0.0.1:{app}"}}"#)),
-        ] {
-            wrangler.arg("--var").arg(format!("{name}:{value}"));
-        }
-        Ok(wrangler)
-    }
-
-    fn demo(&self) -> anyhow::Result<Command> {
-        let Ports { origin, gate, app, front, .. } = self.ports;
-        let key = fs::read_to_string(self.directory.join(MANAGEMENT_KEY_FILE))?;
-        let mut demo = Command::new(self.programs.join("portcullis-demo"));
-        demo.env("PORTCULLIS_MANAGEMENT_KEY", key.trim_end());
-        demo.args(["--port", &app.to_string(), "--front-port", &front.to_string()]);
-        demo.args(["--origin", &format!("http://127.0.0.1:{origin}"), "--gate", &format!("http://127.0.0.1:{gate}")]);
-        Ok(demo)
-    }
+    println!("  data and logs   {}\n\nCtrl-C stops all of it.", directory.display());
+    Ok(())
 }
 
 impl Ports {
@@ -210,13 +130,7 @@ impl Ports {
             origin: next(8780)?,
             gate: next(8787)?,
             inspector: next(9229)?,
-            app: next(8790)?,
-            front: next(8791)?,
+            demo: next(8790)?,
         })
     }
-}
-
-/// A path as a TOML string; JSON's escapes are TOML's too.
-fn toml_text(path: &Path) -> String {
-    serde_json::Value::from(path.display().to_string()).to_string()
 }

@@ -1,6 +1,7 @@
 //! The programs of a run: each in a process group of its own with a log of its own; they end together.
 
 use std::{
+    cell::Cell,
     fs::{self, File},
     os::unix::process::CommandExt as _,
     path::PathBuf,
@@ -32,7 +33,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const LINES_SHOWN_MAX: usize = 20;
 
 /// Tells when the person wants all of it to end.
-pub(super) struct Stop(Receiver<()>);
+pub(super) struct Stop {
+    told: Receiver<()>,
+    /// Whether it was told already.
+    was_told: Cell<bool>,
+}
 
 /// The programs of a run.
 pub(super) struct Children {
@@ -78,14 +83,14 @@ impl Stop {
                 }
             });
         });
-        Ok(Self(told))
+        Ok(Self { told, was_told: Cell::new(false) })
     }
 
     fn wait(&self, time: Duration) -> Waited {
-        match self.0.recv_timeout(time) {
-            Err(RecvTimeoutError::Timeout) => Waited::Passed,
-            Ok(_) | Err(RecvTimeoutError::Disconnected) => Waited::Stopped,
+        if !self.was_told.get() {
+            self.was_told.set(self.told.recv_timeout(time) != Err(RecvTimeoutError::Timeout));
         }
+        if self.was_told.get() { Waited::Stopped } else { Waited::Passed }
     }
 }
 
@@ -136,6 +141,11 @@ impl Children {
             self.all_run()?;
         }
         Ok(())
+    }
+
+    /// Whether the person wanted the end, and not an error.
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(self.stop.wait(Duration::ZERO), Waited::Stopped)
     }
 
     /// Stops all programs: asks all of them, then waits for each, the last started first.
