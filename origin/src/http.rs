@@ -12,6 +12,7 @@ mod extract;
 mod feed;
 mod fields;
 mod management;
+mod me;
 mod oauth;
 mod openapi;
 mod schema;
@@ -120,6 +121,9 @@ pub fn router(parts: AppParts, limits: &Limits) -> serde_json::Result<Router> {
         .route("/oauth2/token", post(oauth::token))
         .route("/oauth2/revoke", post(oauth::revoke))
         .route("/oauth2/introspect", post(oauth::introspect::introspect))
+        .route("/v1/me/sessions", get(me::sessions))
+        .route("/v1/me/sessions/{sid}/revoke", post(me::revoke))
+        .route("/v1/me/sign-out", post(me::sign_out))
         .route("/.well-known/jwks.json", get(system::jwks))
         .route("/openapi.json", get(openapi::document))
         .route("/docs", get(openapi::page_redirect))

@@ -17,6 +17,7 @@ mod faults;
 pub mod introspect;
 mod limit;
 pub mod open;
+pub mod own;
 pub mod refresh;
 mod revoke;
 pub mod sessions;
@@ -72,6 +73,7 @@ pub struct Service {
     audience: String,
     access_ttl: Duration,
     skew_max: Duration,
+    recent_auth: Duration,
     policy: Policy,
     default_tier: Tier,
     limit: Option<Limit>,
@@ -110,6 +112,7 @@ impl Service {
             audience: config.tokens.audience.clone(),
             access_ttl: config.tokens.access_ttl(),
             skew_max: config.feed.clock_skew_max(),
+            recent_auth: config.sessions.recent_auth(),
             policy: config.sessions.policy(config.tokens.retry_window()),
             default_tier: config.sessions.tier,
             limit: config.sessions.limit(),

@@ -228,6 +228,12 @@ impl Session {
         })
     }
 
+    /// The last refresh, to the minute: enough to tell devices apart, too little to watch someone by.
+    pub fn last_seen_at(&self) -> Timestamp {
+        let seconds = self.rotated_at.as_secs();
+        Timestamp::from_secs(seconds.saturating_sub(seconds % 60))
+    }
+
     /// Whether the session is alive: the one place that decides it.
     ///
     /// # Errors

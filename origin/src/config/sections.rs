@@ -95,6 +95,8 @@ pub struct Sessions {
     pub concurrent_max: u64,
     /// What happens to a session over that.
     pub on_limit: OnLimit,
+    /// A user ends another device only if the authentication is at most this old.
+    pub recent_auth_s: u64,
 }
 
 impl Default for Sessions {
@@ -109,6 +111,7 @@ impl Default for Sessions {
             privileged_absolute_s: 43_200,
             concurrent_max: 0,
             on_limit: OnLimit::EvictOldest,
+            recent_auth_s: 300,
         }
     }
 }
@@ -286,6 +289,11 @@ impl Tokens {
 }
 
 impl Sessions {
+    /// How old the authentication of a user who ends another device may be.
+    pub fn recent_auth(&self) -> Duration {
+        Duration::from_secs(self.recent_auth_s)
+    }
+
     /// The lifetimes of all tiers; `retry_window` is that of refresh tokens.
     pub fn policy(&self, retry_window: Duration) -> Policy {
         let lifetimes = |idle_s, absolute_s| Lifetimes {

@@ -148,6 +148,11 @@ const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        key: "sessions.recent_auth_s",
+        about: "A user ends another device only with an authentication that is at most this old (ASVS 7.5.2).",
+        rule: Rule::Number { min: 30, max: 86_400, value: |c| c.sessions.recent_auth_s },
+    },
+    Setting {
         key: "store.url",
         about: "Where sessions are kept: one file of this machine, a Redis, or the nodes of a Redis Cluster.",
         rule: Rule::Text {

@@ -105,6 +105,7 @@ impl From<SessionState> for SessionView {
         let session = state.session;
         Self {
             session_id: state.id,
+            last_seen_at: session.last_seen_at().as_secs(),
             subject: session.subject,
             tenant: session.tenant,
             client_id: session.client_id,
@@ -116,7 +117,6 @@ impl From<SessionState> for SessionView {
                 State::Ended { by, .. } => Some(by.name()),
             },
             device: session.device,
-            last_seen_at: session.rotated_at.as_secs() / 60 * 60,
             scope: session.scope,
             acr: session.acr,
             amr: session.amr,

@@ -38,7 +38,7 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
                        or the shape of RFC 6749 section 5.2 under `/oauth2`. Every command may be repeated."
     ),
     // Not guarded as the others are: it lets confidential clients in as well.
-    paths(super::oauth::introspect::introspect),
+    paths(super::oauth::introspect::introspect, super::me::sessions, super::me::revoke, super::me::sign_out),
     components(schemas(ProblemBody, OAuthBody)),
     modifiers(&Scheme)
 )]
@@ -53,6 +53,10 @@ impl Modify for Scheme {
             Some("An API key (`pk_…`) or the management key. The scopes are those of API keys.".into());
         if let Some(components) = &mut openapi.components {
             components.add_security_scheme(SCHEME, SecurityScheme::Http(bearer));
+            let mut access_token = Http::new(HttpAuthScheme::Bearer);
+            access_token.bearer_format = Some("JWT".into());
+            access_token.description = Some("The access token of the user (RFC 9068).".into());
+            components.add_security_scheme("access_token", SecurityScheme::Http(access_token));
         }
     }
 }

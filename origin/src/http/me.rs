@@ -1,0 +1,159 @@
+//! `/v1/me`: what a user may see and do with an access token. The gate passes it on for browsers.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+};
+use serde::Serialize;
+use shared::{id::SessionId, session::Device};
+use utoipa::ToSchema;
+
+use super::{
+    App,
+    error::{Problem, no_store},
+    extract::Segment,
+    schema,
+};
+use crate::service::{
+    own::{OwnError, User},
+    sessions::SessionState,
+};
+
+/// The devices of the user who asks.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DeviceList {
+    devices: Vec<DeviceView>,
+}
+
+/// A device, as its user would know it.
+#[derive(Serialize, ToSchema)]
+struct DeviceView {
+    #[schema(value_type = schema::SessionIdText)]
+    session_id: SessionId,
+    /// Whether it is the one that asks.
+    current: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    device: Option<Device>,
+    #[schema(value_type = schema::ClientName)]
+    client_id: shared::id::ClientId,
+    /// Unix seconds.
+    opened_at: u64,
+    /// The last refresh, Unix seconds, to the minute.
+    last_seen_at: u64,
+}
+
+/// `GET /v1/me/sessions`: the devices of the user.
+///
+/// 1. no access token: 401; one that counts for nothing: 401 `invalid_token`; two headers: 400
+/// 2. the store does not answer: 503
+/// 3. 200, never cached
+#[utoipa::path(
+    get, path = "/v1/me/sessions", operation_id = "list_own_sessions", tag = "me",
+    security(("access_token" = [])),
+    responses((status = 200, description = "The open sessions of the user.", body = DeviceList))
+)]
+pub(super) async fn sessions(
+    State(app): State<App>,
+    headers: HeaderMap,
+) -> Result<(HeaderMap, Json<DeviceList>), Problem> {
+    let user = user(&app, &headers).await?;
+    let (sessions, current) = app.service.own_sessions(&user).await?;
+    let devices = sessions.into_iter().map(|state| DeviceView::new(state, current)).collect();
+    Ok((never_cached(), Json(DeviceList { devices })))
+}
+
+/// `POST /v1/me/sessions/{sid}/revoke`: ends a device of the user; may be repeated.
+///
+/// 1. as for the list; a user who did not authenticate lately: 401 `insufficient_user_authentication` (RFC 9470 §3)
+/// 2. no such session of this user: 404
+/// 3. either write may be missing: 503
+/// 4. 204
+#[utoipa::path(
+    post, path = "/v1/me/sessions/{sid}/revoke", operation_id = "revoke_own_session", tag = "me",
+    security(("access_token" = [])),
+    params(("sid" = schema::SessionIdText, Path)),
+    responses((status = 204, description = "It is ended."))
+)]
+pub(super) async fn revoke(
+    State(app): State<App>,
+    Segment(sid): Segment<SessionId>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let user = user(&app, &headers).await?;
+    app.service.end_own(&user, sid).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/me/sign-out`: ends the session of the access token.
+///
+/// 401 and 503 as above; 204.
+#[utoipa::path(
+    post, path = "/v1/me/sign-out", operation_id = "sign_out", tag = "me",
+    security(("access_token" = [])),
+    responses((status = 204, description = "The session is ended."))
+)]
+pub(super) async fn sign_out(State(app): State<App>, headers: HeaderMap) -> Result<StatusCode, Problem> {
+    let user = user(&app, &headers).await?;
+    app.service.sign_out(&user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn user(app: &App, headers: &HeaderMap) -> Result<User, Problem> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Err(unauthorized("this needs an access token", r#"Bearer realm="portcullis""#));
+    };
+    if values.next().is_some() {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "more than one Authorization header was sent"));
+    }
+    let token = value.to_str().ok().and_then(|value| value.split_once(' '));
+    match token {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(app.service.user(token).await?),
+        _ => Err(OwnError::Token.into()),
+    }
+}
+
+fn never_cached() -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    no_store(&mut headers);
+    headers
+}
+
+fn unauthorized(detail: &'static str, challenge: &str) -> Problem {
+    let problem = Problem::new(StatusCode::UNAUTHORIZED, detail);
+    match HeaderValue::from_str(challenge) {
+        Ok(challenge) => problem.with(header::WWW_AUTHENTICATE, challenge),
+        Err(_) => problem,
+    }
+}
+
+impl From<OwnError> for Problem {
+    fn from(error: OwnError) -> Self {
+        match error {
+            OwnError::Token => unauthorized(
+                "the access token is malformed, expired or revoked",
+                r#"Bearer realm="portcullis", error="invalid_token""#,
+            ),
+            OwnError::NotRecent(max_age) => unauthorized(
+                "this needs a more recent authentication",
+                &format!(r#"Bearer realm="portcullis", error="insufficient_user_authentication", max_age="{max_age}""#),
+            ),
+            OwnError::Service(error) => error.into(),
+        }
+    }
+}
+
+impl DeviceView {
+    fn new(SessionState { id, session, .. }: SessionState, current: SessionId) -> Self {
+        Self {
+            session_id: id,
+            current: id == current,
+            last_seen_at: session.last_seen_at().as_secs(),
+            device: session.device,
+            client_id: session.client_id,
+            opened_at: session.opened_at.as_secs(),
+        }
+    }
+}
