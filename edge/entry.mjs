@@ -5,6 +5,8 @@
 // known of the old one (`shared`) is taken anew.
 import app, { Hub } from "./index.js";
 import policy from "./policy.bin";
+import { refuse } from "./refuse.mjs";
+import { cleared, cookies, exchange, session, signOut } from "./session.mjs";
 import { forward } from "./upstream.mjs";
 
 export { Hub };
@@ -13,13 +15,13 @@ const wasm = app.prototype;
 
 // The verdicts of `check` in gate.rs.
 const [UNREADY, ALLOW, ANONYMOUS, REFUSE, ASK_HUB, ASK_ORIGIN, RENEW, RESERVED] = [0, 1, 2, 3, 4, 5, 6, 7];
+const [TOO_LARGE, SESSION, SIGN_OUT] = [8, 9, 10];
 const [NOBODY, HUB, ORIGIN] = [0, 1, 2];
 
 const PULL_MS_MIN = 200; // between pulls in the background
 const PULL_MS_MAX = 1_500; // deadline of one pull, and how long a request waits for it
 const RETRY_MS = 1_000; // after a pull that failed, nobody waits for another one
 const PUSH_BYTES_MAX = 32 * 1024 * 1024; // as in hub.rs
-const RENEW_MS_MAX = 3_000;
 const BINDINGS = [
   "ISSUER", "AUDIENCE", "ORIGIN_URL", "FEED_KEYS", "TRUSTED_JWKS", "CLOCK_SKEW_MS_MAX", "ACCESS_COOKIE", "REFRESH_COOKIE",
 ];
@@ -66,7 +68,7 @@ function check(req, env, asked, renewed) {
   else if (renewed) text += "\n\n";
   if (renewed) text += `\n${renewed}`;
   const { read, written } = encoder.encodeInto(text, shared.input);
-  if (read < text.length) return 8;
+  if (read < text.length) return TOO_LARGE;
   const said = wasm.check(written, asked, Date.now());
   if ((said & 0xff) !== UNREADY) return said;
   shared = null;
@@ -102,6 +104,8 @@ function answer(said, req, env, ctx, asked, renewal) {
     case ASK_ORIGIN: return again(req, env, ctx, ORIGIN, pullFrom(env, "origin"), renewal);
     case RENEW: return renew(req, env, ctx, asked, output(said));
     case RESERVED: return reserved(req, env);
+    case SESSION: return session(req, env, output(said).split("\n"), renewal?.lines);
+    case SIGN_OUT: return signOut(env, output(said).split("\n"));
     default: return refuse(["431", "too_large", "", "", "the URL and the headers that count are too large together"]);
   }
 }
@@ -120,19 +124,6 @@ function failed(error) {
   const detail = error instanceof NotConfigured ? "the gate is not configured; its log says why" : "the gate failed";
   return refuse(["503", "gate", "", "", detail]);
 }
-
-function refuse([status, name, challenge, allow, detail], lines = []) {
-  const headers = new Headers({ "content-type": "application/problem+json", "cache-control": "no-store" });
-  if (challenge) headers.set("www-authenticate", challenge);
-  if (allow) headers.set("allow", allow);
-  if (status === "503") headers.set("retry-after", "1");
-  for (const line of lines) headers.append("set-cookie", line);
-  const body = { type: "about:blank", title: "Refused at the gate", status: Number(status), detail, reason: told(name) };
-  return new Response(JSON.stringify(body), { status: Number(status), headers });
-}
-
-// BRR-08: whatever is wrong with a token, its holder learns the same.
-const told = (name) => (name === "expired" || name === "revoked" ? "invalid_token" : name);
 
 // --- the feed ---
 
@@ -180,32 +171,16 @@ async function waitForHub(env, ctx) {
 
 async function renew(req, env, ctx, asked, token) {
   try {
-    const names = [env.ACCESS_COOKIE || "__Host-Http-at", env.REFRESH_COOKIE || "__Host-Http-rt"];
-    const attributes = "; Path=/; Secure; HttpOnly; SameSite=Lax";
     const tokens = await exchange(env, token);
     if (tokens === null) {
-      const cleared = names.map((name) => `${name}=${attributes}; Max-Age=0`);
-      const challenge = 'Bearer realm="portcullis", error="invalid_token"';
-      return refuse(["401", "session_over", challenge, "", "the session is over"], cleared);
+      return refuse(["401", "session_over", 'Bearer realm="portcullis", error="invalid_token"', "", "the session is over"], cleared(env));
     }
-    const lines = [`${names[0]}=${tokens.access_token}${attributes}`, `${names[1]}=${tokens.refresh_token}${attributes}`];
-    const renewal = { token: tokens.access_token, lines };
+    const renewal = { token: tokens.access_token, lines: cookies(env, tokens) };
     return await answer(check(req, env, asked, renewal.token), req, env, ctx, asked, renewal);
   } catch (error) {
     console.warn(JSON.stringify({ event: "gate_renewal_failed", reason: String(error?.message ?? error) }));
     return refuse(["503", "renewal", "", "", "the session cannot be renewed now; try again"]);
   }
-}
-
-// New tokens; none if the session is over. Everything else is a failure that ends no session.
-async function exchange(env, token) {
-  const body = new URLSearchParams({ grant_type: "refresh_token", refresh_token: token, client_id: env.CLIENT_ID || "web" });
-  const url = `${env.ORIGIN_URL.replace(/\/+$/, "")}/oauth2/token`;
-  const answer = await fetch(url, { method: "POST", body, signal: AbortSignal.timeout(RENEW_MS_MAX) });
-  const said = await answer.json();
-  if (answer.ok) return said;
-  if (answer.status === 400 && said.error === "invalid_grant") return null;
-  throw new Error(`the origin answered ${answer.status} ${said.error}`);
 }
 
 // --- the gate's own paths ---

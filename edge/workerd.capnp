@@ -14,6 +14,8 @@ const config :Workerd.Config = (
 const gate :Workerd.Worker = (
   modules = [
     (name = "entry.mjs", esModule = embed "entry.mjs"),
+    (name = "refuse.mjs", esModule = embed "refuse.mjs"),
+    (name = "session.mjs", esModule = embed "session.mjs"),
     (name = "upstream.mjs", esModule = embed "upstream.mjs"),
     (name = "policy.bin", data = embed "policy.bin"),
     (name = "index.js", esModule = embed "index.js"),

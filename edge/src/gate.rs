@@ -27,14 +27,12 @@ use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 
 use crate::{
     buffers::exchange,
+    own::{Own, session_route, who_am_i},
     refusal::Refusal,
     settings::{Settings, Trust},
     tokens::{Tokens, teach},
     verify::Runtime,
 };
-
-/// Everything below this path is the gate's own, on every host.
-const RESERVED: &str = "/.portcullis";
 
 thread_local! {
     static GATE: RefCell<Option<Gate>> = const { RefCell::new(None) };
@@ -43,6 +41,8 @@ thread_local! {
 struct Gate {
     settings: Settings,
     policy: Policy,
+    /// Of the paths of the session itself.
+    session_route: Route,
     replica: Replica,
     tokens: Tokens,
     /// How often each verdict was given, by its name.
@@ -79,6 +79,10 @@ enum Verdict {
     Reserved = 7,
     /// The request does not fit.
     TooLarge = 8,
+    /// A path of the session itself, in a session; out: the access token, then what is known of the session as JSON.
+    Session = 9,
+    /// The session is to end; out: access and refresh token, a line each, as far as they are there.
+    SignOut = 10,
 }
 
 /// Prepares the gate of this isolate, with an empty replica that is not ready until frames came.
@@ -91,6 +95,7 @@ pub fn configure(bindings: &str, policy: &[u8]) -> Result<(), JsError> {
     let gate = Gate {
         settings: Settings::read(bindings)?,
         policy: Policy::decode(policy)?,
+        session_route: session_route(),
         replica: Replica::new(),
         tokens: Tokens::new(),
         verdicts: BTreeMap::new(),
@@ -192,17 +197,26 @@ impl Gate {
         said: &mut String,
     ) -> Result<(Verdict, u8), Refusal> {
         let place = request::place(facts)?;
-        let path = place.path.as_str();
-        if path.strip_prefix(RESERVED).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-            return Ok((Verdict::Reserved, 0));
-        }
-        let Self { policy, settings, replica, tokens, .. } = self;
-        let (index, route) = match place.route(facts.method, policy) {
-            Routed::Route(index, route) => (u8::try_from(index).unwrap_or(u8::MAX), route),
-            Routed::NotFound => return Err(Refusal::not_found()),
-            Routed::MethodNotAllowed(methods) => return Err(Refusal::method(methods.into_iter().collect())),
+        let own = Own::of(place.path.as_str());
+        let Self { policy, settings, replica, tokens, session_route, .. } = self;
+        let (index, route) = match own {
+            Some(Own::Reserved) => return Ok((Verdict::Reserved, 0)),
+            Some(Own::Session | Own::SignOut) => (0, &*session_route),
+            None => match place.route(facts.method, policy) {
+                Routed::Route(index, route) => (u8::try_from(index).unwrap_or(u8::MAX), route),
+                Routed::NotFound => return Err(Refusal::not_found()),
+                Routed::MethodNotAllowed(methods) => return Err(Refusal::method(methods.into_iter().collect())),
+            },
         };
         let mut presented = request::credentials(facts, &place, route, settings.cookies())?;
+        if own == Some(Own::SignOut) {
+            // Whatever became of the tokens: a user may always leave.
+            if facts.method != "POST" {
+                return Err(Refusal::method(vec!["POST"]));
+            }
+            said.push_str(&[presented.access.unwrap_or_default(), presented.refresh.unwrap_or_default()].join("\n"));
+            return Ok((Verdict::SignOut, 0));
+        }
         if let Some(renewed) = renewed {
             presented = Presented { access: Some(renewed), refresh: None };
         }
@@ -233,6 +247,7 @@ impl Gate {
             Decision::Allow(_) if !is_fresh && route.on_stale == OnStale::Allow && asked == Asked::Nobody => {
                 Verdict::AskHub
             }
+            Decision::Allow(_) if own == Some(Own::Session) => Verdict::Session,
             Decision::Allow(_) => Verdict::Allow,
             Decision::Deny(Denied::Stale) | Decision::Ask(_) if asked == Asked::Nobody => Verdict::AskHub,
             Decision::Ask(_) if asked == Asked::Hub => Verdict::AskOrigin,
@@ -251,6 +266,12 @@ impl Gate {
                 said.push('\n');
                 teach(&known.token, replica);
             }
+            (Verdict::Session, Some(Ok(known))) => {
+                said.push_str(presented.access.unwrap_or_default());
+                said.push('\n');
+                said.push_str(&who_am_i(known.token.claims()).to_string());
+                teach(&known.token, replica);
+            }
             (Verdict::Renew, _) => said.push_str(presented.refresh.unwrap_or_default()),
             _ => {}
         }
@@ -259,7 +280,7 @@ impl Gate {
             said.push_str(&cookie::without(cookies, &[names.access, names.refresh]));
         }
         self.count(match verdict {
-            Verdict::Allow => "allowed",
+            Verdict::Allow | Verdict::Session => "allowed",
             Verdict::Anonymous => "anonymous",
             Verdict::Renew => "renewal",
             _ => "asked",

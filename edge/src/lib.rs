@@ -6,6 +6,7 @@
 pub mod buffers;
 pub mod gate;
 mod hub;
+mod own;
 mod refusal;
 mod settings;
 mod tokens;

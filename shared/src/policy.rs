@@ -25,6 +25,9 @@ pub const ROUTES_MAX: usize = 256;
 /// What a route's freshness bound may be, in milliseconds.
 pub const STALENESS_MS: core::ops::RangeInclusive<u64> = 100..=300_000;
 
+/// The bound of a route that names none, in milliseconds.
+pub const STALENESS_MS_DEFAULT: u64 = 5_000;
+
 /// What a gate does when its replica is older than the route allows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

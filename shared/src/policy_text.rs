@@ -25,10 +25,8 @@ use toml::Spanned;
 
 use crate::{
     id::{Role, TenantId},
-    policy::{Access, OnStale, PathPattern, Policy, PolicyError, Requirements, Route},
+    policy::{Access, OnStale, PathPattern, Policy, PolicyError, Requirements, Route, STALENESS_MS_DEFAULT},
 };
-
-const STALENESS_MS_DEFAULT: u64 = 5_000;
 
 /// Why a text is no policy: `file:line: field: what is wrong`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -240,7 +240,8 @@ pub fn root() -> &'static Path {
 fn copy_build(to: &Path) -> anyhow::Result<()> {
     let build = root().join("build/edge");
     ensure!(build.join("entry.mjs").is_file(), "the edge is not built: run cargo xtask edge");
-    for file in ["entry.mjs", "upstream.mjs", "workerd.capnp", "index.js", "index_bg.wasm"] {
+    for file in ["entry.mjs", "refuse.mjs", "session.mjs", "upstream.mjs", "workerd.capnp", "index.js", "index_bg.wasm"]
+    {
         fs::copy(build.join(file), to.join(file)).with_context(|| format!("cannot copy {file}"))?;
     }
     Ok(())

@@ -20,7 +20,7 @@ use crate::{
 const GZIPPED_BYTES_MAX: usize = 300 * 1024;
 
 /// Files beside the build that it needs to run: the entry, and the configuration of bare workerd.
-const COPIED: [&str; 3] = ["entry.mjs", "upstream.mjs", "workerd.capnp"];
+const COPIED: [&str; 5] = ["entry.mjs", "refuse.mjs", "session.mjs", "upstream.mjs", "workerd.capnp"];
 
 /// What to build.
 pub(crate) struct EdgeBuild {

@@ -1,0 +1,15 @@
+// Answers of the gate itself: application/problem+json (RFC 9457), never cached.
+
+// BRR-08: whatever is wrong with a token, its holder learns the same.
+const told = (name) => (name === "expired" || name === "revoked" ? "invalid_token" : name);
+
+/** `refusal` is status, name, `WWW-Authenticate`, `Allow` and detail, all texts; `lines` are `Set-Cookie` lines to add. */
+export function refuse([status, name, challenge, allow, detail], lines = []) {
+  const headers = new Headers({ "content-type": "application/problem+json", "cache-control": "no-store" });
+  if (challenge) headers.set("www-authenticate", challenge);
+  if (allow) headers.set("allow", allow);
+  if (status === "503") headers.set("retry-after", "1");
+  for (const line of lines) headers.append("set-cookie", line);
+  const body = { type: "about:blank", title: "Refused at the gate", status: Number(status), detail, reason: told(name) };
+  return new Response(JSON.stringify(body), { status: Number(status), headers });
+}

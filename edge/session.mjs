@@ -1,0 +1,85 @@
+// What a browser sees and does with its own session, on the application's own host, and the exchanges with the origin that
+// this takes. No page ever holds a token: they travel in HttpOnly cookies only (COO-04).
+import { refuse } from "./refuse.mjs";
+
+const ORIGIN_MS_MAX = 3_000; // deadline of one exchange
+const ATTRIBUTES = "; Path=/; Secure; HttpOnly; SameSite=Lax";
+const JSON_TYPE = { "content-type": "application/json", "cache-control": "no-store" };
+
+const names = (env) => [env.ACCESS_COOKIE || "__Host-Http-at", env.REFRESH_COOKIE || "__Host-Http-rt"];
+
+/** The `Set-Cookie` lines of new tokens. */
+export function cookies(env, tokens) {
+  const [access, refresh] = names(env);
+  return [`${access}=${tokens.access_token}${ATTRIBUTES}`, `${refresh}=${tokens.refresh_token}${ATTRIBUTES}`];
+}
+
+/** The `Set-Cookie` lines that take the tokens away. */
+export const cleared = (env) => names(env).map((name) => `${name}=${ATTRIBUTES}; Max-Age=0`);
+
+/** New tokens for a refresh token; null if the session is over. Everything else is a failure that ends no session. */
+export async function exchange(env, token) {
+  const answer = await oauth(env, "token", { grant_type: "refresh_token", refresh_token: token });
+  const said = await answer.json();
+  if (answer.ok) return said;
+  if (answer.status === 400 && said.error === "invalid_grant") return null;
+  throw new Error(`the origin answered ${answer.status} ${said.error}`);
+}
+
+/** A path below /.portcullis/session, in a session: `token` is its access token, `known` what its user may know. */
+export async function session(req, env, [token, known], lines) {
+  const answer = await own(req, env, token, known);
+  for (const line of lines ?? []) answer.headers.append("set-cookie", line);
+  return answer;
+}
+
+async function own(req, env, token, known) {
+  const path = new URL(req.url).pathname.slice("/.portcullis/session".length);
+  const device = /^\/devices\/([A-Za-z0-9_-]{22})\/end$/.exec(path);
+  const wanted = path === "" || path === "/devices" ? "GET" : path === "/refresh" || device ? "POST" : null;
+  if (wanted === null) return refuse(["404", "no_route", "", "", "there is nothing here"]);
+  if (req.method !== wanted) return refuse(["405", "method", "", wanted, "this method is not allowed here; see Allow"]);
+  if (path === "" || path === "/refresh") return new Response(known, { headers: JSON_TYPE });
+  try {
+    const said = await me(env, token, device ? `sessions/${device[1]}/revoke` : "sessions", wanted);
+    if (said.status >= 500 || said.status === 429) return refuse(unavailable);
+    return new Response(said.body, said);
+  } catch (error) {
+    return failed(error);
+  }
+}
+
+/** Ends the session at the origin, and only then takes the cookies away (SES-05, COO-14). */
+export async function signOut(env, [access, refresh]) {
+  try {
+    let said = null;
+    if (refresh) said = await oauth(env, "revoke", { token: refresh, token_type_hint: "refresh_token" });
+    else if (access) said = await me(env, access, "sign-out", "POST");
+    // 401: the access token counts for nothing any more.
+    if (said !== null && !said.ok && !(said.status === 401 && !refresh)) return refuse(unavailable);
+    const headers = new Headers({ "cache-control": "no-store", "clear-site-data": '"cache", "cookies", "storage"' });
+    for (const line of cleared(env)) headers.append("set-cookie", line);
+    return new Response(null, { status: 204, headers });
+  } catch (error) {
+    return failed(error);
+  }
+}
+
+const unavailable = ["503", "origin", "", "", "the origin cannot do this now; nothing was changed, or it may be repeated"];
+
+function failed(error) {
+  console.warn(JSON.stringify({ event: "gate_session_failed", reason: String(error?.message ?? error) }));
+  return refuse(unavailable);
+}
+
+const base = (env) => (env.ORIGIN_URL ?? "").replace(/\/+$/, "");
+
+function oauth(env, endpoint, fields) {
+  const body = new URLSearchParams({ ...fields, client_id: env.CLIENT_ID || "web" });
+  return fetch(`${base(env)}/oauth2/${endpoint}`, { method: "POST", body, signal: AbortSignal.timeout(ORIGIN_MS_MAX) });
+}
+
+function me(env, token, path, method) {
+  const headers = { authorization: `Bearer ${token}` };
+  return fetch(`${base(env)}/v1/me/${path}`, { method, headers, signal: AbortSignal.timeout(ORIGIN_MS_MAX) });
+}
