@@ -15,6 +15,8 @@ pub mod everyone;
 #[cfg(test)]
 mod faults;
 pub mod introspect;
+#[cfg(test)]
+mod life_faults;
 mod limit;
 pub mod open;
 pub mod own;

@@ -32,7 +32,8 @@ impl Service {
     pub async fn set_scope(&self, id: SessionId, scope: Option<String>) -> Result<Changed, ServiceError> {
         check_texts(scope.as_deref(), None, &[])?;
         let now = shell::now();
-        let (_, around) = self.session_around(&id, now).await?;
+        let (session, around) = self.session_around(&id, now).await?;
+        self.check_client(&session.client_id, scope.as_deref())?;
         let rule = |session: Option<Session>, floor: Version| {
             let session = session.ok_or(ServiceError::NotFound)?;
             let around = Surroundings { session_floor: floor, ..around.as_surroundings() };

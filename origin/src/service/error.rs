@@ -70,6 +70,16 @@ pub enum ServiceError {
     Library,
 }
 
+impl ServiceError {
+    /// As it stands for a command that wrote something before: the store cannot say that nothing was written.
+    pub(super) fn after_a_write(self) -> Self {
+        match self {
+            Self::Store(error) => Self::Store(error.after(true)),
+            error => error,
+        }
+    }
+}
+
 impl From<StoreError> for ServiceError {
     fn from(error: StoreError) -> Self {
         let outcome = if error.may_have_happened() { "unknown" } else { "not_written" };

@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// The claims of an access token that counts.
-async fn claims(judge: &Service, token: &str) -> Option<Box<Claims>> {
+pub(super) async fn claims(judge: &Service, token: &str) -> Option<Box<Claims>> {
     match judge.introspect(token, &Viewer::Management).await.unwrap() {
         Some(ActiveToken::Access(claims)) => Some(claims),
         _ => None,
@@ -64,13 +64,17 @@ enum Command {
 
 /// An origin that follows the log only when it is told to: what it knows it did itself, or read when it started.
 pub(super) async fn origin(store: &AnyStore) -> Service {
+    origin_with(store, &Config::default()).await
+}
+
+pub(super) async fn origin_with(store: &AnyStore, config: &Config) -> Service {
     let store = std::sync::Arc::new(store.clone());
-    let (config, master_key) = (Config::default(), MasterKey::new([7; 32]));
+    let master_key = MasterKey::new([7; 32]);
     let ring = keys::load_or_create(&**store, &master_key, SigningAlgorithm::Ed25519).await.unwrap();
     let ring = std::sync::Arc::new(ring);
-    let feed = Feed::load(store.clone(), ring.clone(), &config).await.unwrap();
+    let feed = Feed::load(store.clone(), ring.clone(), config).await.unwrap();
     let secrets = Secrets { master_key, management_key: ManagementKey::new("management-key-of-a-test") };
-    Service::new(store, ring, feed, &config, &secrets).unwrap()
+    Service::new(store, ring, feed, config, &secrets).unwrap()
 }
 
 pub(super) fn request(subject: &str, tenant: &str) -> OpenSession {
@@ -208,7 +212,7 @@ impl World {
 }
 
 /// The access token counts and the refresh token brings another that counts.
-async fn lives(service: &Service, tokens: &Tokens) {
+pub(super) async fn lives(service: &Service, tokens: &Tokens) {
     assert!(claims(service, &tokens.access_token).await.is_some());
     let renewed = refresh(service, &tokens.refresh_token).await.unwrap();
     assert!(claims(service, &renewed.access_token).await.is_some());
@@ -218,7 +222,7 @@ async fn generation(service: &Service, id: SessionId) -> Generation {
     service.session(id).await.unwrap().session.generation
 }
 
-async fn floors_never_fall(store: &FaultyStore) {
+pub(super) async fn floors_never_fall(store: &FaultyStore) {
     let Entries::Contiguous(floors) = store.read_log(Cursor(0), 100).await.unwrap().entries else { panic!("a gap") };
     let mut highest = std::collections::BTreeMap::new();
     for floor in floors {

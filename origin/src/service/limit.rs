@@ -64,20 +64,35 @@ impl Service {
         let subject = &session.subject;
         let entry = Entry::new(*id, session.opened_at, session.expires_at);
         let _turn = self.turns.take(subject).await?;
-        let mut read = self.read_roster(subject, entry, limit, now).await?;
+        let read = self.read_roster(subject, entry, limit, now).await?;
         if let Admission::Refused { .. } = read.admission {
             return Err(refused(subject, limit));
         }
-        write.await?;
+        let mut settled = write.await;
+        if settled.is_ok() {
+            // From here on a failure may have left something behind.
+            settled = self.settle(session, limit, (entry, read), now).await.map_err(ServiceError::after_a_write);
+        }
+        if settled.is_err() {
+            self.abandon(id, now).await;
+        }
+        settled
+    }
+
+    /// Takes the place on the roster for a session whose record is written.
+    async fn settle(
+        &self,
+        session: &Session,
+        limit: Limit,
+        (entry, mut read): (Entry, Read),
+        now: Timestamp,
+    ) -> Result<(), ServiceError> {
+        let subject = &session.subject;
         for _ in 0..ATTEMPTS {
             let (roster, evicted) = match read.admission {
                 Admission::Place(roster) => (roster, Vec::new()),
                 Admission::Evict { roster, evicted } => (roster, evicted),
-                Admission::Refused { .. } => {
-                    self.end(id, EndReason::Evicted, Initiator::System, now).await?;
-                    self.store.index_remove(subject, id).await?;
-                    return Err(refused(subject, limit));
-                }
+                Admission::Refused { .. } => return Err(refused(subject, limit)),
             };
             for old in &evicted {
                 self.evict(old, limit, now).await?;

@@ -72,7 +72,7 @@ impl Service {
     /// store fails: then the session may exist, but nobody has its tokens.
     pub async fn open(&self, request: OpenSession) -> Result<Opened, ServiceError> {
         check_texts(request.scope.as_deref(), request.acr.as_deref(), &request.amr)?;
-        self.check_client(&request)?;
+        self.check_client(&request.client_id, request.scope.as_deref())?;
         let now = shell::now();
         self.check_sizes(&request, now)?;
         let subject = self.ensure_subject(&request, now).await?;
@@ -132,10 +132,10 @@ impl Service {
     }
 
     /// A session of a client that cannot refresh it, or with a scope that it is never given, helps nobody.
-    fn check_client(&self, request: &OpenSession) -> Result<(), ServiceError> {
-        let client = self.clients.get(&request.client_id);
+    pub(super) fn check_client(&self, client_id: &ClientId, scope: Option<&str>) -> Result<(), ServiceError> {
+        let client = self.clients.get(client_id);
         let client = client.ok_or(ServiceError::Invalid("client_id is not a client of the configuration"))?;
-        if request.scope.as_deref().is_none_or(|scope| client.may_have(scope)) {
+        if scope.is_none_or(|scope| client.may_have(scope)) {
             Ok(())
         } else {
             Err(ServiceError::Invalid("scope holds more than the client may be given"))

@@ -94,6 +94,15 @@ impl Service {
         Ok((changed, session))
     }
 
+    /// Ends a session whose opening failed, so that nobody has its tokens, if the store lets it; else it runs out.
+    pub(super) async fn abandon(&self, id: &SessionId, now: Timestamp) {
+        if let Err(error) = self.end(id, EndReason::Revoked, Initiator::System, now).await
+            && error != ServiceError::NotFound
+        {
+            tracing::info!(event = "session_abandoned", session = %self.tags.of(id), reason = %error);
+        }
+    }
+
     /// A session and what it depends on.
     pub(super) async fn session_around(
         &self,

@@ -7,7 +7,7 @@ use shared::{
     id::SessionId,
     refresh::{ClientContext, Seed},
     revocation::Version,
-    session::{Device, EndReason, Initiator, StepUp, Surroundings, Tier},
+    session::{Device, EndReason, Initiator, NotLive, StepUp, Surroundings, Tier},
     time::Timestamp,
 };
 
@@ -45,6 +45,7 @@ impl Service {
         check_texts(request.scope.as_deref(), request.acr.as_deref(), &request.amr)?;
         let now = shell::now();
         let (session, around) = self.session_around(&old, now).await?;
+        self.check_client(&session.client_id, request.scope.as_deref())?;
         let live = session.live(around.as_surroundings(), now).map_err(ServiceError::Over)?;
         let id = SessionId::from_random(shell::random()?);
         let step_up = StepUp {
@@ -63,11 +64,12 @@ impl Service {
         let tokens = self.tokens(&live, &id, new.generation, None, now)?;
 
         self.write_new(&id, &new).await?;
-        let (changed, _) = self.end(&old, EndReason::Replaced, Initiator::System, now).await?;
-        if !changed.written {
-            // Someone else ended the old session first; nobody has the tokens of this one, and nobody gets them.
-            self.end(&id, EndReason::Replaced, Initiator::System, now).await?;
-            return Err(ServiceError::Over(shared::session::NotLive::Ended(EndReason::Replaced)));
+        let ended = self.end(&old, EndReason::Replaced, Initiator::System, now).await;
+        if !matches!(&ended, Ok((changed, _)) if changed.written) {
+            // Someone else ended the old session first, or the store failed: nobody gets the tokens of this one.
+            self.abandon(&id, now).await;
+            ended.map_err(ServiceError::after_a_write)?;
+            return Err(ServiceError::Over(NotLive::Ended(EndReason::Replaced)));
         }
         self.replace_on_roster(&old, &id, &new, now).await?;
         events::created(&self.tags.of(&id), &new, Some(&self.tags.of(&old)));
