@@ -4,6 +4,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    thread::JoinHandle,
 };
 
 use reqwest::{Client, Method, RequestBuilder};
@@ -16,6 +17,7 @@ pub(crate) struct Origin {
     child: Child,
     address: String,
     client: Client,
+    log: Option<JoinHandle<Vec<String>>>,
 }
 
 /// The address of a store in one file.
@@ -38,13 +40,13 @@ impl Origin {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut lines = lines.map(|line| line.unwrap());
+        let mut lines = lines.map_while(Result::ok);
         let address = lines
             .find_map(|line| Some(line.split_once("\"address\":\"")?.1.split_once('"')?.0.to_owned()))
             .expect("the process says where it listens");
         // What it writes from now on must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address, client: Client::builder().no_proxy().build().unwrap() }
+        let log = Some(std::thread::spawn(move || lines.collect()));
+        Self { child, address, client: Client::builder().no_proxy().build().unwrap(), log }
     }
 
     /// Where it listens.
@@ -92,6 +94,12 @@ impl Origin {
         let request = self.client.post(format!("http://{}/oauth2/token", self.address));
         let response = request.form(&form).send().await.unwrap();
         (response.status().as_u16(), serde_json::from_slice(&response.bytes().await.unwrap()).unwrap())
+    }
+
+    /// Ends the process; the lines that it logged after it listened.
+    pub(crate) fn into_log(mut self) -> Vec<String> {
+        assert!(self.terminate());
+        self.log.take().unwrap().join().unwrap()
     }
 
     /// SIGKILL.
