@@ -1,6 +1,7 @@
 //! Developer tasks: set-up, builds and tests, so that nothing is done by hand.
 
 mod command;
+mod conformance;
 mod edge_build;
 mod setup;
 mod up;
@@ -28,6 +29,8 @@ enum Task {
     Setup,
     /// Install what is missing, build the edge, then run every test; says which tests cannot run here.
     Test,
+    /// Run every test and print which requirement each of them covers.
+    Conformance,
     /// Install what is missing, then build gate and hub as WebAssembly.
     Edge {
         /// The route policy, instead of edge/policy.toml.
@@ -62,6 +65,7 @@ fn run(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Setup => setup::run(&Program::ALL),
         Task::Test => test(),
+        Task::Conformance => conformance(),
         Task::Edge { policy, out } => edge(policy, out),
         Task::Up { store, data } => up::run(store, data),
     }
@@ -87,6 +91,12 @@ fn test() -> anyhow::Result<()> {
         tests.args(["--skip", filter]);
     }
     command::run(tests.current_dir(command::root()))
+}
+
+fn conformance() -> anyhow::Result<()> {
+    setup::run(&Program::ALL)?;
+    edge_build::build_if_changed()?;
+    conformance::run()
 }
 
 fn edge(policy: Option<PathBuf>, out: Option<PathBuf>) -> anyhow::Result<()> {
