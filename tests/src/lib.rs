@@ -1,18 +1,22 @@
 //! Helpers of the end-to-end tests: origins, gates and hubs on free ports, waiting with a deadline.
 
+mod demo;
 mod gate;
 mod hub;
 mod origin;
 mod redis;
 mod setting;
+mod up;
 mod upstream;
 
 pub use self::{
+    demo::{TestDemo, in_chromium},
     gate::{GatePlace, GateSettings, TestGate, free_port, root},
     hub::TestHub,
     origin::TestOrigin,
     redis::TestRedis,
     setting::{Opened, POLICY, Setting},
+    up::TestUp,
     upstream::TestUpstream,
 };
 

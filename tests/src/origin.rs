@@ -76,6 +76,11 @@ impl TestOrigin {
         self.config.issuer()
     }
 
+    /// What opens its management calls.
+    pub fn management_key(&self) -> &'static str {
+        MANAGEMENT_KEY
+    }
+
     /// The public key of its feed.
     pub fn feed_key(&self) -> &str {
         self.server.feed_key()
