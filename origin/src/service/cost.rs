@@ -1,8 +1,8 @@
 //! What operations cost in round trips to the store, counted on the stores that are used.
 
-use super::faults::{origin, refresh, request};
+use super::faults::{origin, origin_with, refresh, request};
 use crate::{
-    config::{Store, StoreUrl},
+    config::{Config, Store, StoreUrl},
     store::{AnyStore, test_server::Server},
 };
 
@@ -37,4 +37,27 @@ async fn a_refresh_takes_two_round_trips_to_the_embedded_store() {
 async fn a_refresh_takes_two_round_trips_to_redis() {
     let server = Server::start(&[]);
     a_refresh_takes_two_round_trips(&open(server.url()).await).await;
+}
+
+/// An open writes the index and the record; a limit adds the reading and the writing of the roster; an eviction adds the
+/// look at those on it, and the load, floor and end of the oldest.
+#[tokio::test]
+async fn a_limit_costs_two_round_trips_and_an_eviction_four_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(format!("embedded:{}", directory.path().join("store.db").display())).await;
+    let open_costs = async |service: &super::Service| {
+        let before = store.round_trips();
+        service.open(request("alice", "acme")).await.unwrap();
+        store.round_trips() - before
+    };
+    let free = origin(&store).await;
+    open_costs(&free).await;
+    assert_eq!(open_costs(&free).await, 2);
+
+    let mut config = Config::default();
+    config.sessions.concurrent_max = 4;
+    let limited = origin_with(&store, &config).await;
+    open_costs(&limited).await;
+    assert_eq!(open_costs(&limited).await, 4);
+    assert_eq!(open_costs(&limited).await, 8);
 }
