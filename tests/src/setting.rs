@@ -1,5 +1,6 @@
 //! Origin, application and gate together, as most tests of the gate need them.
 
+use ::origin::config::Config;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -88,10 +89,24 @@ impl Setting {
     ///
     /// Something does not start.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(|_| {}).await
+    }
+
+    /// As [`Self::start`], with a configuration of the origin that `choose` has changed.
+    ///
+    /// # Errors
+    ///
+    /// Something does not start.
+    pub async fn start_with(choose: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let place = GatePlace::new(POLICY)?;
         let upstream = TestUpstream::start().await?;
-        let origin = TestOrigin::start(directory.path(), vec![place.hub()]).await?;
+        let hubs = vec![place.hub()];
+        let origin = TestOrigin::start_with(directory.path(), |config| {
+            config.hubs = hubs;
+            choose(config);
+        })
+        .await?;
         // Half a second of skew leaves a bound of 3 s room for heartbeats that come late on a busy machine.
         let settings =
             GateSettings::of(&origin).with_upstream("app", upstream.address()).with("CLOCK_SKEW_MS_MAX", "500");

@@ -381,6 +381,8 @@ async fn a_retry_is_told_from_a_thief() -> Tested {
     assert_eq!(present("curl").await?.0, 400);
     assert_eq!(text(&show(&origin, &opened).await?, "reason"), "token_reuse");
     assert!(!is_active(&origin, &first).await?);
+    let metrics = origin.request(Method::GET, "/metrics").send().await?.text().await?;
+    assert!(metrics.contains("portcullis_refresh_reuses_total{class=\"other_client\"} 1"), "REF-12: {metrics}");
     origin.stop().await;
     Ok(())
 }
