@@ -135,7 +135,7 @@ const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "sessions.concurrent_max",
-        about: "Sessions that a subject may have at the same time; 0 for no limit. Sessions that are open count from the first sign-in on.",
+        about: "Sessions that a subject may have at the same time; 0 for no limit. At the first limit, those of before count.",
         rule: Rule::Number { min: 0, max: 100, value: |c| c.sessions.concurrent_max },
     },
     Setting {

@@ -3,6 +3,9 @@
 //! The roster is changed by compare-and-swap, so the limit holds over any number of origins. Order of writes: the new
 //! session's record (nobody has its tokens yet) → the floors and records of those that it evicts → the roster → the
 //! answer. A crash leaves at most a session that nobody has tokens of, or one evicted for nobody; never one too many.
+//!
+//! A subject without a roster gets one of the sessions that it has. So a limit that is set for the first time counts those
+//! of before; one that is taken away and set again does not count what was opened in between.
 
 use metrics::counter;
 use shared::{
