@@ -5,7 +5,7 @@
 // known of the old one (`shared`) is taken anew.
 import app, { Hub } from "./index.js";
 import policy from "./policy.bin";
-import { refuse } from "./refuse.mjs";
+import { POSTURE, refuse } from "./refuse.mjs";
 import { cleared, cookies, exchange, session, signOut } from "./session.mjs";
 import { forward } from "./upstream.mjs";
 
@@ -193,7 +193,7 @@ async function reserved(req, env) {
     if (place && place[1] === hubName(env)) return await hubAnswer(req, env, place[2], url.search);
     if (url.pathname === "/.portcullis/status" && req.method === "GET") {
       await (refresh(env, PULL_MS_MIN) ?? null);
-      return new Response(wasm.status(Date.now()), { headers: { "content-type": "application/json", "cache-control": "no-store" } });
+      return new Response(wasm.status(Date.now()), { headers: { "content-type": "application/json", ...POSTURE } });
     }
     return refuse(["404", "no_route", "", "", "there is nothing here"]);
   } catch (error) {

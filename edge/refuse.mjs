@@ -1,11 +1,20 @@
 // Answers of the gate itself: application/problem+json (RFC 9457), never cached.
 
+/** Headers of every answer that is the gate's own (HDR-01, HDR-02). */
+export const POSTURE = {
+  "cache-control": "no-store",
+  "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+  "referrer-policy": "no-referrer",
+  "strict-transport-security": "max-age=31536000",
+  "x-content-type-options": "nosniff",
+};
+
 // BRR-08: whatever is wrong with a token, its holder learns the same.
 const told = (name) => (name === "expired" || name === "revoked" ? "invalid_token" : name);
 
 /** `refusal` is status, name, `WWW-Authenticate`, `Allow` and detail, all texts; `lines` are `Set-Cookie` lines to add. */
 export function refuse([status, name, challenge, allow, detail], lines = []) {
-  const headers = new Headers({ "content-type": "application/problem+json", "cache-control": "no-store" });
+  const headers = new Headers({ "content-type": "application/problem+json", ...POSTURE });
   if (challenge) headers.set("www-authenticate", challenge);
   if (allow) headers.set("allow", allow);
   if (status === "503") headers.set("retry-after", "1");

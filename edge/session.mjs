@@ -1,10 +1,10 @@
 // What a browser sees and does with its own session, on the application's own host, and the exchanges with the origin that
 // this takes. No page ever holds a token: they travel in HttpOnly cookies only (COO-04).
-import { refuse } from "./refuse.mjs";
+import { POSTURE, refuse } from "./refuse.mjs";
 
 const ORIGIN_MS_MAX = 3_000; // deadline of one exchange
 const ATTRIBUTES = "; Path=/; Secure; HttpOnly; SameSite=Lax";
-const JSON_TYPE = { "content-type": "application/json", "cache-control": "no-store" };
+const JSON_TYPE = { "content-type": "application/json", ...POSTURE };
 
 const names = (env) => [env.ACCESS_COOKIE || "__Host-Http-at", env.REFRESH_COOKIE || "__Host-Http-rt"];
 
@@ -57,7 +57,7 @@ export async function signOut(env, [access, refresh]) {
     else if (access) said = await me(env, access, "sign-out", "POST");
     // 401: the access token counts for nothing any more.
     if (said !== null && !said.ok && !(said.status === 401 && !refresh)) return refuse(unavailable);
-    const headers = new Headers({ "cache-control": "no-store", "clear-site-data": '"cache", "cookies", "storage"' });
+    const headers = new Headers({ ...POSTURE, "clear-site-data": '"cache", "cookies", "storage"' });
     for (const line of cleared(env)) headers.append("set-cookie", line);
     return new Response(null, { status: 204, headers });
   } catch (error) {

@@ -149,11 +149,22 @@ mod tests {
         assert_eq!(without("__Host-Http-rt=x", &[REFRESH_COOKIE]), "");
     }
 
+    /// COO-01 to COO-03, COO-05, COO-08 to COO-10, COO-13.
     #[test]
     fn lines_have_the_attributes_that_the_prefix_asks_for() {
         let line = session_cookie(ACCESS_COOKIE, "v");
         assert_eq!(line, "__Host-Http-at=v; Path=/; Secure; HttpOnly; SameSite=Lax");
         assert!(clear_cookie(ACCESS_COOKIE).ends_with("; Max-Age=0"));
+    }
+
+    /// COO-07: name and value of the largest token have at most 4,096 bytes.
+    #[test]
+    fn the_largest_token_fits_a_cookie() {
+        for (name, longest) in
+            [(ACCESS_COOKIE, crate::token::TOKEN_BYTES_MAX), (REFRESH_COOKIE, crate::refresh::TEXT_LEN)]
+        {
+            assert!(name.len() + longest <= 4_096);
+        }
     }
 
     proptest! {

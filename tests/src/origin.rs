@@ -10,7 +10,11 @@ use ::origin::{
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
 
-const MANAGEMENT_KEY: &str = "management-key-of-a-test";
+/// Opens management calls to every origin of a test.
+pub const MANAGEMENT_KEY: &str = "management-key-of-a-test";
+
+/// Opens the signing keys in the store of every origin of a test.
+pub const MASTER_KEY: [u8; 32] = *b"a master key of thirty-two bytes";
 
 /// An origin of this process; stop it with [`TestOrigin::stop`].
 pub struct TestOrigin {
@@ -52,7 +56,7 @@ impl TestOrigin {
     /// It does not start.
     pub async fn start_again(mut config: Config) -> anyhow::Result<Self> {
         let secrets =
-            Secrets { master_key: MasterKey::new([7; 32]), management_key: ManagementKey::new(MANAGEMENT_KEY) };
+            Secrets { master_key: MasterKey::new(MASTER_KEY), management_key: ManagementKey::new(MANAGEMENT_KEY) };
         let server = Server::start(config.clone(), secrets).await?;
         // Where it is now, it can be again.
         config.server.listen = server.address();

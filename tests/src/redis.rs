@@ -11,7 +11,7 @@ use crate::eventually;
 pub struct TestRedis {
     child: Child,
     port: u16,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl TestRedis {
@@ -28,7 +28,7 @@ impl TestRedis {
             .arg(directory.path())
             .stdout(Stdio::null())
             .spawn()?;
-        let server = Self { child, port, _directory: directory };
+        let server = Self { child, port, directory };
         eventually("redis-server", async || TcpStream::connect(("127.0.0.1", port)).ok()).await?;
         Ok(server)
     }
@@ -36,6 +36,21 @@ impl TestRedis {
     /// Its address, as the origin's configuration names it.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+}
+
+impl TestRedis {
+    /// Every command that wrote something, as the server keeps it in its append-only file.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn written(&self) -> anyhow::Result<Vec<u8>> {
+        let mut written = Vec::new();
+        for entry in std::fs::read_dir(self.directory.path().join("appendonlydir"))? {
+            written.extend(std::fs::read(entry?.path())?);
+        }
+        Ok(written)
     }
 }
 

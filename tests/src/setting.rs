@@ -101,9 +101,8 @@ impl Setting {
         let directory = tempfile::tempdir()?;
         let place = GatePlace::new(POLICY)?;
         let upstream = TestUpstream::start().await?;
-        let hubs = vec![place.hub()];
         let origin = TestOrigin::start_with(directory.path(), |config| {
-            config.hubs = hubs;
+            config.hubs = vec![place.hub()];
             choose(config);
         })
         .await?;

@@ -20,7 +20,7 @@ async fn get(setting: &Setting, path: &str, token: &str) -> anyhow::Result<Respo
     Ok(setting.gate.request(Method::GET, path).bearer_auth(token).send().await?)
 }
 
-/// BRR-02 to BRR-05, STP-01, META of the challenge; each denial has its twin.
+/// BRR-01 to BRR-06, BRR-13, STP-01; each denial has its twin.
 #[tokio::test]
 async fn a_request_passes_or_learns_what_is_missing() -> Tested {
     let setting = Setting::start().await?;
@@ -129,7 +129,7 @@ async fn the_path_that_is_judged_is_the_path_that_is_forwarded() -> Tested {
     Ok(())
 }
 
-/// COO-11, BRR-05, CSR-01 and the limits of what is read.
+/// COO-11, COO-15, BRR-05, CSR-01 and the limits of what is read.
 #[tokio::test]
 async fn ambiguous_and_oversized_requests_are_refused() -> Tested {
     let setting = Setting::start().await?;
@@ -166,7 +166,7 @@ async fn ambiguous_and_oversized_requests_are_refused() -> Tested {
     Ok(())
 }
 
-/// I1, REV-04: an acknowledged end is refused; another session of the same subject goes on.
+/// I1, REV-04, SES-05, TOK-23: an acknowledged end is refused; another session of the same subject goes on.
 #[tokio::test]
 async fn what_is_ended_at_the_origin_is_refused_at_the_gate() -> Tested {
     let setting = Setting::start().await?;

@@ -5,7 +5,7 @@ use origin::{
     keys::{self, Verifier},
     store::AnyStore,
 };
-use portcullis_tests::{TestHub, TestOrigin, eventually};
+use portcullis_tests::{MASTER_KEY, TestHub, TestOrigin, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::{
@@ -393,7 +393,7 @@ async fn replicas_hear_of_evictions_and_of_everyone() -> Tested {
     let directory = tempfile::tempdir()?;
     let url = StoreUrl::from(format!("embedded:{}", directory.path().join("store.db").display()));
     let store = AnyStore::open(&Store { url, ..Store::default() }).await?;
-    let ring = keys::load_or_create(&*store, &MasterKey::new([7; 32]), SigningAlgorithm::Ed25519).await?;
+    let ring = keys::load_or_create(&*store, &MasterKey::new(MASTER_KEY), SigningAlgorithm::Ed25519).await?;
     let hub = TestHub::start(PublicKey::ed25519_from_text(&ring.feed().public_text())?).await?;
     drop(store);
     let start = async || {

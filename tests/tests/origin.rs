@@ -5,7 +5,7 @@ use origin::{
     keys::{self, Verifier},
     store::{AnyStore, Key},
 };
-use portcullis_tests::{TestHub, TestOrigin, eventually};
+use portcullis_tests::{MASTER_KEY, TestHub, TestOrigin, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::{
@@ -29,7 +29,7 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
 }
 
-/// REF-01..REF-06: rotation, the same answer to a repeat, the end at reuse.
+/// REF-01 to REF-06: rotation, the same answer to a repeat, the end at reuse.
 #[tokio::test]
 async fn a_session_is_opened_refreshed_and_ended_by_reuse() -> Tested {
     let directory = tempfile::tempdir()?;
@@ -84,6 +84,7 @@ async fn roles_change_and_everyone_signs_out() -> Tested {
     Ok(())
 }
 
+/// SES-06, SES-08.
 #[tokio::test]
 async fn a_subject_is_disabled_and_a_tenant_is_ended() -> Tested {
     let directory = tempfile::tempdir()?;
@@ -163,7 +164,7 @@ async fn a_hub_hears_of_the_end_of_a_session() -> Tested {
     let directory = tempfile::tempdir()?;
     let url = StoreUrl::from(format!("embedded:{}", directory.path().join("store.db").display()));
     let store = AnyStore::open(&Store { url, ..Store::default() }).await?;
-    let ring = keys::load_or_create(&*store, &MasterKey::new([7; 32]), SigningAlgorithm::Ed25519).await?;
+    let ring = keys::load_or_create(&*store, &MasterKey::new(MASTER_KEY), SigningAlgorithm::Ed25519).await?;
     let hub = TestHub::start(PublicKey::ed25519_from_text(&ring.feed().public_text())?).await?;
     drop(store);
 
@@ -241,7 +242,7 @@ async fn store_in(directory: &std::path::Path) -> anyhow::Result<AnyStore> {
 /// Makes the keys of an installation and says the public feed key.
 async fn feed_key(directory: &std::path::Path) -> anyhow::Result<PublicKey> {
     let store = store_in(directory).await?;
-    let ring = keys::load_or_create(&*store, &MasterKey::new([7; 32]), SigningAlgorithm::Ed25519).await?;
+    let ring = keys::load_or_create(&*store, &MasterKey::new(MASTER_KEY), SigningAlgorithm::Ed25519).await?;
     Ok(PublicKey::ed25519_from_text(&ring.feed().public_text())?)
 }
 

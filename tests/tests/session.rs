@@ -62,7 +62,7 @@ async fn a_page_learns_who_it_is_for_and_never_sees_a_token() -> Tested {
     Ok(())
 }
 
-/// SES-09: the own devices and no others, and only with a recent authentication (RFC 9470 §3).
+/// SES-09, SES-11: the own devices and no others, and only with a recent authentication (RFC 9470 §3).
 #[tokio::test]
 async fn a_user_lists_the_own_devices_and_ends_one() -> Tested {
     let setting = Setting::start().await?;

@@ -1,0 +1,144 @@
+//! How answers look from outside, whatever they are about: headers, types, challenges, ids.
+
+use std::collections::HashSet;
+
+use portcullis_tests::{Setting, TestGate};
+use reqwest::{Method, Response};
+use serde_json::json;
+
+type Tested = anyhow::Result<()>;
+
+fn header<'a>(response: &'a Response, name: &str) -> &'a str {
+    response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+/// BRR-12, BRR-14, CSR-02, HDR-01, HDR-02, PRB-01: every kind of answer of origin and gate.
+#[tokio::test]
+async fn every_answer_has_its_type_and_lets_no_other_page_read_it() -> Tested {
+    let setting = Setting::start().await?;
+    let from_elsewhere = |request: reqwest::RequestBuilder| request.header("origin", "https://evil.example");
+    let mut answers = Vec::new();
+    for path in
+        ["/healthz", "/readyz", "/metrics", "/.well-known/jwks.json", "/feed/snapshot", "/nothing", "/v1/sessions"]
+    {
+        answers.push((path, from_elsewhere(setting.origin.request(Method::GET, path)).send().await?));
+    }
+    for path in ["/app/x", "/nothing", "/public//x", "/.portcullis/status", "/.portcullis/session", "/.portcullis/x"] {
+        answers.push((path, from_elsewhere(setting.gate.request(Method::GET, path)).send().await?));
+        answers.push((path, from_elsewhere(setting.gate.request(Method::OPTIONS, path)).send().await?));
+    }
+    for (path, answer) in answers {
+        assert!(!answer.status().is_redirection(), "BRR-12: {path}");
+        assert!(answer.headers().keys().all(|name| !name.as_str().starts_with("access-control-")), "CSR-02: {path}");
+        assert_eq!(header(&answer, "x-content-type-options"), "nosniff", "HDR-02: {path}");
+        assert_eq!(header(&answer, "referrer-policy"), "no-referrer", "HDR-02: {path}");
+        assert!(header(&answer, "content-security-policy").contains("frame-ancestors 'none'"), "HDR-02: {path}");
+        assert_eq!(header(&answer, "strict-transport-security"), "max-age=31536000", "HDR-01: {path}");
+        let (status, kind) = (answer.status().as_u16(), header(&answer, "content-type").to_owned());
+        let body = answer.bytes().await?;
+        if status >= 400 {
+            assert_eq!(kind, "application/problem+json", "PRB-01: {path}");
+            let problem: serde_json::Value = serde_json::from_slice(&body)?;
+            assert_eq!(
+                (&problem["status"], &problem["type"]),
+                (&json!(status), &json!("about:blank")),
+                "PRB-01: {path}"
+            );
+        } else if kind.starts_with("text/") {
+            assert!(kind.contains("charset=utf-8") && std::str::from_utf8(&body).is_ok(), "BRR-14: {path} {kind}");
+        }
+    }
+    setting.origin.stop().await;
+    Ok(())
+}
+
+/// Parses `WWW-Authenticate` strictly (RFC 9110 §11.6.1): one scheme, each parameter once, quoted.
+fn parameters(challenge: &str) -> anyhow::Result<Vec<(String, String)>> {
+    let rest = challenge.strip_prefix("Bearer ").ok_or_else(|| anyhow::anyhow!("{challenge}"))?;
+    rest.split(", ")
+        .map(|parameter| {
+            let (name, value) = parameter.split_once('=').ok_or_else(|| anyhow::anyhow!("{challenge}"))?;
+            let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+            let value =
+                value.filter(|value| !value.contains(['"', '\\'])).ok_or_else(|| anyhow::anyhow!("{challenge}"))?;
+            Ok((name.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
+/// BRR-01, BRR-03, BRR-07, SES-04: hostile text in every place leaves answers well formed, and the gate as it was.
+#[tokio::test]
+async fn hostile_input_leaves_challenges_well_formed() -> Tested {
+    let setting = Setting::start().await?;
+    let opened = setting.open("alice").await?;
+    let redis = "x\\r\\n*1\\r\\n$8\\r\\nFLUSHALL";
+    for token in ["\"", "a\"b", "a, error=\"x\"", redis, "é", "..", "a.b.c", "eyJhbGciOiJub25lIn0.e30."] {
+        let request =
+            setting.gate.request(Method::GET, "/app/x").header("authorization", format!("Bearer {token}").into_bytes());
+        let answer = request.send().await?;
+        assert!(matches!(answer.status().as_u16(), 400 | 401), "{token}");
+        if answer.status() == 401 {
+            let found = parameters(header(&answer, "www-authenticate"))?;
+            assert_eq!(
+                found,
+                [("realm".into(), "portcullis".into()), ("error".into(), "invalid_token".into())],
+                "{token}"
+            );
+        }
+    }
+    for cookie in ["__Host-Http-at=\u{1}", "__Host-Http-rt=\"x\"", "__Host-Http-at=a\tb", "=;=;=", "__Host-Http-rt=*1"]
+    {
+        let raw = format!("GET /app/x HTTP/1.1\r\nHost: h\r\nConnection: close\r\nCookie: {cookie}\r\n\r\n");
+        let answer = setting.gate.raw(&raw).await?;
+        assert!(answer.starts_with("HTTP/1.1 4"), "{cookie:?} {answer}");
+    }
+    assert_eq!(setting.gate.status_of("/app/x", &opened.access).await?, 200, "nothing is lost");
+    setting.origin.stop().await;
+    Ok(())
+}
+
+async fn without_credential(gate: &TestGate, path: &str) -> anyhow::Result<String> {
+    Ok(header(&gate.request(Method::GET, path).send().await?, "www-authenticate").to_owned())
+}
+
+/// STP-05: who has no token learns nothing of what a route asks for; SES-13: nobody gets a level that was not authenticated.
+#[tokio::test]
+async fn requirements_are_told_to_those_with_a_session_only() -> Tested {
+    let setting = Setting::start().await?;
+    for path in ["/app/recent", "/app/scoped", "/app/admin/x", "/app/x"] {
+        assert_eq!(without_credential(&setting.gate, path).await?, r#"Bearer realm="portcullis""#, "{path}");
+    }
+    let password = json!({ "subject": "bob", "client_id": "web", "acr": "pwd", "amr": ["pwd"] });
+    let password = setting.open_with(password).await?;
+    let refused = setting.gate.request(Method::GET, "/app/recent").bearer_auth(&password.access).send().await?;
+    assert!(header(&refused, "www-authenticate").contains("acr_values=\"phr\""));
+    let (_, renewed) = setting.origin.refresh(&password.refresh, "web").await?;
+    let renewed = renewed["access_token"].as_str().unwrap_or_default();
+    assert_eq!(setting.gate.status_of("/app/recent", renewed).await?, 401, "a refresh raises nothing");
+    let strong =
+        setting.open_with(json!({ "subject": "bob", "client_id": "web", "acr": "phr", "amr": ["hwk"] })).await?;
+    assert_eq!(setting.gate.status_of("/app/recent", &strong.access).await?, 200);
+    setting.origin.stop().await;
+    Ok(())
+}
+
+/// SES-01, SES-02, SES-03, TOK-25: ids are long, never repeat, and are never taken from outside.
+#[tokio::test]
+async fn ids_are_drawn_and_never_adopted() -> Tested {
+    let setting = Setting::start().await?;
+    let (mut sessions, mut tokens) = (HashSet::new(), HashSet::new());
+    for _ in 0..200 {
+        let opened = setting.open("carol").await?;
+        assert_eq!(opened.session.len(), 22, "128 bits in base64url");
+        assert!(sessions.insert(opened.session) && tokens.insert(opened.access));
+    }
+    let made_up = format!("rt_{}", "A".repeat(70));
+    for token in [made_up.as_str(), "rt_", "x", &"A".repeat(8_000)] {
+        let (status, answer) = setting.origin.refresh(token, "web").await?;
+        assert_eq!((status, &answer["error"]), (400, &json!("invalid_grant")), "SES-03");
+    }
+    let body = json!({ "subject": "carol", "client_id": "web", "session_id": "AAAAAAAAAAAAAAAAAAAAAA" });
+    assert_eq!(setting.origin.manage(Method::POST, "/v1/sessions", body).await?.0, 400, "an id cannot be chosen");
+    setting.origin.stop().await;
+    Ok(())
+}
