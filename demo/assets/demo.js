@@ -78,11 +78,13 @@ ofBoth("#grant", "/demo/roles", { roles: ["member", "admin"] });
 ofBoth("#withdraw", "/demo/roles", { roles: ["member"] });
 ofBoth("#all", "/demo/revoke/all");
 
-// Times are milliseconds since 1970.
+// Times are milliseconds since 1970; counters stand in an object of their own.
 function told([name, value]) {
-  const text = name === "as_of" && value > 0 ? `${Math.max(0, Date.now() - value)} ms ago` : value;
-  const shown = text === null ? "not yet" : typeof text === "object" ? JSON.stringify(text) : String(text);
-  return [name.replaceAll("_", " "), shown];
+  let text = value;
+  if (value === null) text = "not yet";
+  else if (name === "as_of_ms") text = `${Math.max(0, Date.now() - value)} ms ago`;
+  else if (typeof value === "object") text = Object.entries(value).map(([kind, count]) => `${kind} ${count}`).join(", ");
+  return [name.replace(/_ms$/, "").replaceAll("_", " "), String(text).replaceAll("_", " ")];
 }
 
 async function showGate() {

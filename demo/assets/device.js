@@ -120,8 +120,8 @@ class Device {
     const { acknowledged, acted, until } = this.awaited;
     if (acknowledged !== null && acted !== null) {
       const ms = Math.max(0, Math.round(acted.at - acknowledged));
-      const what = acted.what === "renewed" ? "Renewed with the new roles" : "Refused";
-      this.finish(`${acted.what} after ${ms} ms`, `${what} ${ms} ms after the acknowledgement`);
+      const what = acted.what === "renewed" ? "renewed with the new roles" : "refused";
+      this.finish(`${acted.what} after ${ms} ms`, `Its token was ${what} ${ms} ms after the acknowledgement`);
     } else if (performance.now() > until) {
       this.finish("no effect", `No effect within ${EFFECT_MS_MAX / 1000} s`);
     }
