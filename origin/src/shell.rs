@@ -21,3 +21,27 @@ pub(crate) fn random() -> Result<[u8; 16], NoRandomness> {
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// SES-01: no two are the same, and every bit is set about as often as not.
+    #[test]
+    fn random_bits_are_unique_and_even() {
+        const DRAWS: usize = 20_000;
+        let mut seen = HashSet::new();
+        let mut set = [0_usize; 128];
+        for _ in 0..DRAWS {
+            let bits = u128::from_be_bytes(random().unwrap());
+            assert!(seen.insert(bits));
+            for (bit, count) in set.iter_mut().enumerate() {
+                *count += usize::from(bits >> bit & 1 == 1);
+            }
+        }
+        // One count in 10^40 lies so far off.
+        assert!(set.iter().all(|count| (DRAWS * 45 / 100..DRAWS * 55 / 100).contains(count)), "{set:?}");
+    }
+}

@@ -52,6 +52,19 @@ impl TestRedis {
         }
         Ok(written)
     }
+
+    /// Everything that was ever written, as it lies on the disk.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read.
+    pub fn on_disk(&self) -> anyhow::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        for file in std::fs::read_dir(self.directory.path().join("appendonlydir"))? {
+            bytes.extend(std::fs::read(file?.path())?);
+        }
+        Ok(bytes)
+    }
 }
 
 impl Drop for TestRedis {

@@ -44,7 +44,21 @@ async fn whatever_ends_or_changes_a_session_is_refused_at_the_gate() -> Tested {
     is_refused(&setting, "the one that was stepped up", &second).await?;
     let access = stepped_up["access_token"].as_str().unwrap_or_default();
     assert_eq!(setting.gate.status_of("/app/recent", access).await?, 200);
-    assert_eq!(setting.gate.status_of("/app/recent", &third.access).await?, 401, "STP-01: not this authentication");
+    let low = setting.gate.request(Method::GET, "/app/recent").bearer_auth(&third.access).send().await?;
+    assert_eq!(low.status(), 401, "SES-11, STP-01: not this authentication");
+    let challenge = |response: &reqwest::Response| {
+        response.headers().get("www-authenticate").and_then(|value| value.to_str().ok()).map(str::to_owned)
+    };
+    let asked = challenge(&low).unwrap_or_default();
+    for part in ["error=\"insufficient_user_authentication\"", "acr_values=\"phr\"", "max_age"] {
+        assert!(asked.contains(part), "STP-01: {asked}");
+    }
+    let nobody = setting.gate.request(Method::GET, "/app/recent").send().await?;
+    let asked = challenge(&nobody).unwrap_or_default();
+    assert!(
+        asked.starts_with("Bearer") && !asked.contains("acr_values") && !asked.contains("error"),
+        "STP-05: {asked}"
+    );
 
     let path = format!("/v1/sessions/{}/scope", third.session);
     manage(&setting, Method::PUT, &path, json!({ "scope": "write" })).await?;

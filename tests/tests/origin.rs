@@ -85,6 +85,7 @@ async fn roles_change_and_everyone_signs_out() -> Tested {
 }
 
 /// SES-06, SES-08.
+/// SES-06, SES-15: the sessions of a subject, and of a tenant, die with it; a tenant has no place in another's sessions.
 #[tokio::test]
 async fn a_subject_is_disabled_and_a_tenant_is_ended() -> Tested {
     let directory = tempfile::tempdir()?;

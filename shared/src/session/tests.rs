@@ -134,6 +134,7 @@ fn another_client_gets_nothing_and_ends_nothing() {
     assert_eq!(refused, Err(RefreshError::WrongClient), "REF-07");
 }
 
+/// TMO-04, TMO-07, TMO-08, TMO-10: whatever the client keeps or proves, these ends hold.
 #[test]
 fn a_session_is_over_exactly_at_its_ends() {
     let session = session();
