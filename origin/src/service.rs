@@ -20,6 +20,8 @@ mod life_faults;
 mod limit;
 pub mod open;
 pub mod own;
+#[cfg(test)]
+mod own_writes;
 pub mod refresh;
 mod revoke;
 pub mod sessions;

@@ -133,3 +133,39 @@ async fn refreshes_of_one_token_at_once_get_one_successor() -> Tested {
     stop(origins).await;
     Ok(())
 }
+
+/// STP-06, SES-05: an end, a step-up, a change of scope and a refresh at once. Whatever came first, the old session is
+/// dead after its end was acknowledged, and a step-up that was acknowledged lives.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_a_step_up_and_a_refresh_at_once_revive_nothing() -> Tested {
+    let redis = TestRedis::start().await?;
+    let origins = two_origins(&redis, |_| {}).await?;
+    let [one, other] = &origins;
+    for round in 0..40 {
+        let (_, opened) = open(one, &format!("subject-{round}")).await?;
+        let path = |rest: &str| format!("/v1/sessions/{}{rest}", text(&opened, "session_id"));
+        let (step_up, revoke, scope) = (path("/step-up"), path("/revoke"), path("/scope"));
+        let (stepped_up, ended, changed, refreshed) = tokio::try_join!(
+            one.manage(Method::POST, &step_up, json!({ "amr": ["otp"] })),
+            other.manage(Method::POST, &revoke, json!({})),
+            one.manage(Method::PUT, &scope, json!({ "scope": "read" })),
+            other.refresh(text(&opened, "refresh_token"), "web"),
+        )?;
+        assert_eq!(ended.0, 200, "{}", ended.1);
+        assert!(matches!(stepped_up.0, 201 | 409), "{}", stepped_up.1);
+        assert!(matches!(changed.0, 200 | 409), "{}", changed.1);
+        assert!(matches!(refreshed.0, 200 | 400), "{}", refreshed.1);
+        for tokens in [&opened, &refreshed.1] {
+            for origin in &origins {
+                assert!(!origin.is_active(text(tokens, "access_token")).await?);
+                assert_eq!(origin.refresh(text(tokens, "refresh_token"), "web").await?.0, 400);
+            }
+        }
+        if stepped_up.0 == 201 {
+            assert!(other.is_active(text(&stepped_up.1, "access_token")).await?);
+            assert_eq!(other.refresh(text(&stepped_up.1, "refresh_token"), "web").await?.0, 200);
+        }
+    }
+    stop(origins).await;
+    Ok(())
+}

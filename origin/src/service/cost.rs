@@ -39,7 +39,7 @@ async fn a_refresh_takes_two_round_trips_to_redis() {
     a_refresh_takes_two_round_trips(&open(server.url()).await).await;
 }
 
-/// An open writes the index and the record; a limit adds the reading and the writing of the roster; an eviction adds the
+/// An open reads subject, tenant and everyone, and writes the index and the record; a limit adds the reading and the writing of the roster; an eviction adds the
 /// look at those on it, and the load, floor and end of the oldest.
 #[tokio::test]
 async fn a_limit_costs_two_round_trips_and_an_eviction_four_more() {
@@ -52,12 +52,12 @@ async fn a_limit_costs_two_round_trips_and_an_eviction_four_more() {
     };
     let free = origin(&store).await;
     open_costs(&free).await;
-    assert_eq!(open_costs(&free).await, 2);
+    assert_eq!(open_costs(&free).await, 3);
 
     let mut config = Config::default();
     config.sessions.concurrent_max = 4;
     let limited = origin_with(&store, &config).await;
     open_costs(&limited).await;
-    assert_eq!(open_costs(&limited).await, 4);
-    assert_eq!(open_costs(&limited).await, 8);
+    assert_eq!(open_costs(&limited).await, 5);
+    assert_eq!(open_costs(&limited).await, 9);
 }

@@ -75,6 +75,7 @@ impl Service {
         self.check_client(&request.client_id, request.scope.as_deref())?;
         let now = shell::now();
         self.check_sizes(&request, now)?;
+        self.read_wider(&request.subject, request.tenant.as_ref()).await?;
         let subject = self.ensure_subject(&request, now).await?;
         let tenant = match &request.tenant {
             Some(tenant) => Some(self.tenant_record(tenant, now).await?),

@@ -103,7 +103,7 @@ impl Service {
         }
     }
 
-    /// A session and what it depends on.
+    /// A session and what it depends on, as the store has it now.
     pub(super) async fn session_around(
         &self,
         id: &SessionId,
@@ -111,6 +111,7 @@ impl Service {
     ) -> Result<(Session, Around), ServiceError> {
         let stored = self.store.load(&Key::Session(*id)).await?.ok_or(ServiceError::NotFound)?;
         let session = Session::decode(&stored).map_err(ServiceError::Record)?;
+        self.read_wider(&session.subject, session.tenant.as_ref()).await?;
         let around = self.around(id, &session, now).await?.ok_or(ServiceError::NotFound)?;
         Ok((session, around))
     }

@@ -16,6 +16,7 @@ use shared::{
 
 use super::{
     Service, ServiceError,
+    everyone::everyone_or_first,
     write::{Change, Target},
 };
 use crate::store::Key;
@@ -75,6 +76,32 @@ impl Service {
         Ok(Some(self.around_with(id, &session.subject, wider)))
     }
 
+    /// Reads subject, tenant and everyone anew, so that a session which is opened or changed after a command was
+    /// acknowledged, by whichever origin, is opened or changed under what that command wrote.
+    pub(super) async fn read_wider(&self, subject: &SubjectId, tenant: Option<&TenantId>) -> Result<(), ServiceError> {
+        let mut keys = vec![Key::Everyone, Key::Subject(subject.clone())];
+        keys.extend(tenant.cloned().map(Key::Tenant));
+        let mut stored = self.store.load_many(&keys).await?.into_iter();
+        let everyone = everyone_or_first(stored.next().flatten().as_deref())?;
+        // Another request of this process may have written a higher version since.
+        if self.everyone.get(&()).is_none_or(|cached| cached.version <= everyone.version) {
+            self.everyone.insert((), everyone);
+        }
+        if let Some(bytes) = stored.next().flatten() {
+            let read = Subject::decode(&bytes).map_err(ServiceError::Record)?;
+            if self.subjects.get(subject).is_none_or(|cached| cached.versions.version <= read.versions.version) {
+                self.keep_subject(subject, read);
+            }
+        }
+        if let (Some(id), Some(bytes)) = (tenant, stored.next().flatten()) {
+            let read = Versions::decode(&bytes).map_err(ServiceError::Record)?;
+            if self.tenants.get(id).is_none_or(|cached| cached.version <= read.version) {
+                self.keep_tenant(id, read);
+            }
+        }
+        Ok(())
+    }
+
     /// Adds the floors to records that are at hand.
     pub(super) fn around_with(&self, id: &SessionId, subject: &SubjectId, wider: Wider<'_>) -> Around {
         let lowest = |key: FloorKey| self.feed.lowest(&key);
@@ -130,7 +157,7 @@ impl Service {
         Ok(versions)
     }
 
-    /// Forgets a cached tenant.
+    /// Holds a record that was just written or read.
     pub(super) fn keep_tenant(&self, id: &TenantId, versions: Versions) {
         self.tenants.insert(id.clone(), versions);
     }
