@@ -6,6 +6,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    time::SystemTime,
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -45,8 +46,9 @@ pub(crate) fn build(edge: &EdgeBuild) -> anyhow::Result<usize> {
     let out_dir = std::path::absolute(&edge.out_dir)?;
     // First, since it takes no time and is what an operator gets wrong.
     let policy = policy(edge.policy.as_deref())?;
-    // Until it is complete it is nobody's.
-    let _ = fs::remove_file(out_dir.join(kept::STAMP));
+    let _alone = kept::alone()?;
+    let began = SystemTime::now();
+    kept::unstamp(&out_dir)?;
     let mut builder = Command::new(WORKER_BUILD.path()?);
     builder.args(["--profile", "edge", "--out-dir"]).arg(&out_dir).current_dir(&crate_dir);
     builder.env("PATH", search_path()?);
@@ -68,6 +70,9 @@ pub(crate) fn build(edge: &EdgeBuild) -> anyhow::Result<usize> {
     let bytes = gzipped_bytes(&module)?;
     if bytes > GZIPPED_BYTES_MAX {
         bail!("the module has {bytes} bytes gzipped; {GZIPPED_BYTES_MAX} is the limit");
+    }
+    if edge.policy.is_none() {
+        kept::stamp(&out_dir, began)?;
     }
     Ok(bytes)
 }

@@ -12,30 +12,46 @@ use anyhow::Context as _;
 use super::{EdgeBuild, build, default_out_dir};
 use crate::command::{root, spinner};
 
-/// Beside a build that is complete; its time is that at which the build began.
-pub(super) const STAMP: &str = ".built";
+/// Beside a build that is complete, and has the policy of the crate; its time is that at which the build began.
+const STAMP: &str = ".built";
 
 /// What the edge is made of, from the root of the repository.
 const MADE_OF: [&str; 6] =
     ["edge", "shared", "xtask/src/edge_build.rs", "Cargo.toml", "Cargo.lock", "package-lock.json"];
 
-/// Builds the edge into the default folder with its own policy, unless nothing that it is made of has changed.
+/// Builds the edge into the default folder with the policy of the crate, unless nothing that it is made of has changed.
 ///
 /// # Errors
 ///
 /// As [`build`].
 pub(crate) fn build_if_changed() -> anyhow::Result<()> {
-    let edge = EdgeBuild { policy: None, out_dir: default_out_dir() };
-    fs::create_dir_all(&edge.out_dir).with_context(|| format!("cannot make {}", edge.out_dir.display()))?;
-    let _alone = alone(&edge.out_dir)?;
-    let began = SystemTime::now();
-    let stamp = edge.out_dir.join(STAMP);
-    let built = fs::metadata(&stamp).and_then(|stamp| stamp.modified()).ok();
-    if built.is_some_and(|built| MADE_OF.iter().all(|part| changed(&root().join(part)).is_ok_and(|at| at < built))) {
+    let out_dir = default_out_dir();
+    if is_new(&out_dir) {
         return Ok(());
     }
-    let bytes = build(&edge)?;
-    println!("{}: the module has {bytes} bytes gzipped", edge.out_dir.display());
+    let bytes = build(&EdgeBuild { policy: None, out_dir: out_dir.clone() })?;
+    println!("{}: the module has {bytes} bytes gzipped", out_dir.display());
+    Ok(())
+}
+
+fn is_new(out_dir: &Path) -> bool {
+    let built = fs::metadata(out_dir.join(STAMP)).and_then(|stamp| stamp.modified());
+    built.is_ok_and(|built| MADE_OF.iter().all(|part| changed(&root().join(part)).is_ok_and(|at| at < built)))
+}
+
+/// Says that the build in a folder is not complete.
+pub(super) fn unstamp(out_dir: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(out_dir.join(STAMP)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).context("cannot change the build of the edge")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says that the build in a folder is complete, of what there was at this time.
+pub(super) fn stamp(out_dir: &Path, began: SystemTime) -> anyhow::Result<()> {
+    let stamp = out_dir.join(STAMP);
     let stamped = File::create(&stamp).and_then(|stamp| stamp.set_modified(began));
     stamped.with_context(|| format!("cannot write {}", stamp.display()))
 }
@@ -60,9 +76,10 @@ pub(crate) fn copy_to(directory: &Path) -> anyhow::Result<()> {
 }
 
 /// One build at a time, until the file is dropped.
-fn alone(out_dir: &Path) -> anyhow::Result<File> {
-    let path = out_dir.with_extension("lock");
-    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+pub(super) fn alone() -> anyhow::Result<File> {
+    let path = root().join("build/edge.lock");
+    let made = fs::create_dir_all(root().join("build")).and_then(|()| File::create(&path));
+    let file = made.with_context(|| format!("cannot write {}", path.display()))?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
             let waiting = spinner("waiting for another build of the edge");
