@@ -1,5 +1,6 @@
 //! Developer tasks: set-up, builds and tests, so that nothing is done by hand.
 
+mod bench;
 mod command;
 mod conformance;
 mod edge_build;
@@ -7,6 +8,7 @@ mod setup;
 mod up;
 
 use std::{
+    ffi::OsString,
     path::PathBuf,
     process::{Command, ExitCode},
 };
@@ -40,6 +42,13 @@ enum Task {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Install what is missing, then measure: gate, propagation, origin or floors; `bench help` says how.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// The benchmark and its options.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Install what is missing, then start origin, gate and a demonstration page, until Ctrl-C.
     Up {
         /// Where sessions are kept.
@@ -67,6 +76,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Test => test(),
         Task::Conformance => conformance(),
         Task::Edge { policy, out } => edge(policy, out),
+        Task::Bench { arguments } => bench(&arguments),
         Task::Up { store, data } => up::run(store, data),
     }
 }
@@ -97,6 +107,14 @@ fn conformance() -> anyhow::Result<()> {
     setup::run(&Program::ALL)?;
     edge_build::build_if_changed()?;
     conformance::run()
+}
+
+fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
+    setup::run(&[Program::Redis])?;
+    if bench::needs_edge(arguments) {
+        edge_build::build_if_changed()?;
+    }
+    bench::run_benchmark(arguments)
 }
 
 fn edge(policy: Option<PathBuf>, out: Option<PathBuf>) -> anyhow::Result<()> {

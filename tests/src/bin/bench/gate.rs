@@ -1,0 +1,90 @@
+//! What a request costs at the gate, beside an empty Worker and beside what a team would write in JavaScript.
+
+mod field;
+mod signature;
+
+use self::field::{Contestant, Field};
+use crate::{
+    report::{Report, Table, figure},
+    stats::{median, range, ratio},
+    upstream::Upstream,
+    workerd,
+};
+
+/// How the gate is measured.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Rounds, in each of which every contestant has its turn.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(7..=99))]
+    rounds: u32,
+    /// Requests per turn.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
+    requests: u32,
+    /// Connections that are kept, with one request at a time on each.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    connections: u32,
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
+    let Arguments { rounds, requests, connections } = arguments;
+    let mut report = Report::new("gate");
+    report.version(workerd::version());
+    report.version(workerd::npm_version("jose")?);
+    report.method(format!(
+        "{rounds} rounds of {requests} requests to each contestant in turn, over {connections} kept connections"
+    ));
+    report.method("every contestant under bare `workerd serve` in a process of its own; every request carries a token");
+    report.method("processor time of all threads of that workerd per request: medians of the rounds, and of the ratios within a round");
+    report.method(
+        "jose keeps its imported keys; all that check check typ, alg, iss, aud and exp, and are seen to refuse",
+    );
+
+    let upstream = Upstream::start().await?;
+    let mut field = Field::start(&upstream).await?;
+    for contestant in &field.contestants {
+        contestant.check().await?;
+    }
+    // The first round warms up.
+    for round in 0..=*rounds {
+        for contestant in &mut field.contestants {
+            let cost = contestant.turn(*requests, *connections).await?;
+            if round > 0 {
+                contestant.costs.push(cost);
+            }
+        }
+    }
+    judge(&mut report, &field.contestants);
+    drop(field);
+    signature::measure(&mut report, *rounds).await?;
+    Ok(report)
+}
+
+fn judge(report: &mut Report, contestants: &[Contestant]) {
+    let costs = |letter: char| {
+        let contestant = contestants.iter().find(|contestant| contestant.letter == letter);
+        contestant.map_or(&[][..], |contestant| contestant.costs.as_slice())
+    };
+    for (title, forwards, base) in
+        [("Answered by the Worker itself", false, 'b'), ("Forwarded over loopback", true, 'g')]
+    {
+        let of_base = format!("of ({base})");
+        let mut table = Table::new(title, ["", "µs a request", "rounds from, to", "of (a)", &of_base]);
+        for Contestant { letter, name, costs: own, .. } in
+            contestants.iter().filter(|contestant| contestant.forwards == forwards)
+        {
+            let (low, high) = range(own);
+            table.row([
+                format!("({letter}) {name}"),
+                figure(median(own)),
+                format!("{}, {}", figure(low), figure(high)),
+                figure(ratio(own, costs('a'))),
+                figure(ratio(own, costs(base))),
+            ]);
+        }
+        report.table(table);
+    }
+    let [empty, jose, known, first] = ['a', 'b', 'e', 'f'].map(costs);
+    report.target("gate, token known (e), of an empty Worker (a)", ratio(known, empty), 1.2, "times");
+    report.target("gate, token known (e), of jose without cache (b)", ratio(known, jose), 0.5, "times");
+    report.target("gate, first sight of every token (f), of jose without cache (b)", ratio(first, jose), 1.0, "times");
+}
