@@ -68,16 +68,17 @@ pub(crate) fn run(programs: &[Program]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Of these programs the ones that are neither here nor can be installed by a task, each with the reason.
-pub(crate) fn unavailable(programs: &[Program]) -> Vec<(Program, &'static str)> {
-    let reason = if !is_installed("apt-get") {
-        "there is no apt-get here"
+/// Why a program is neither here nor can be installed by a task; none if it is or can.
+pub(crate) fn unavailable(program: Program) -> Option<&'static str> {
+    if is_installed(program.name()) {
+        None
+    } else if !is_installed("apt-get") {
+        Some("there is no apt-get here")
     } else if !is_root() && !is_installed("sudo") {
-        "that needs root, and there is no sudo here"
+        Some("that needs root, and there is no sudo here")
     } else {
-        return Vec::new();
-    };
-    missing(programs).into_iter().map(|program| (program, reason)).collect()
+        None
+    }
 }
 
 impl Program {
@@ -136,16 +137,14 @@ fn add_wasm_target() -> anyhow::Result<bool> {
     Ok(true)
 }
 
-fn missing(programs: &[Program]) -> Vec<Program> {
-    programs.iter().copied().filter(|program| !is_installed(program.name())).collect()
-}
-
 /// The packages that had to be installed.
 fn install_debian_packages(programs: &[Program]) -> anyhow::Result<Vec<String>> {
-    if let Some((program, reason)) = unavailable(programs).first() {
-        bail!("{} must be installed by hand: {reason}", program.name());
+    for program in programs {
+        if let Some(reason) = unavailable(*program) {
+            bail!("{} must be installed by hand: {reason}", program.name());
+        }
     }
-    let packages: Vec<_> = missing(programs).into_iter().map(Program::name).collect();
+    let packages: Vec<_> = programs.iter().map(|program| program.name()).filter(|name| !is_installed(name)).collect();
     if packages.is_empty() {
         return Ok(Vec::new());
     }
