@@ -167,7 +167,7 @@ impl AnyStore {
         let url = config.url.expose();
         match url.strip_prefix("embedded:") {
             Some(path) => Ok(Self::new(embedded::EmbeddedStore::open(path.as_ref(), config.timeout()).await?)),
-            None => redis::open(url, config.timeout(), config.replicas).await,
+            None => redis::open(config).await,
         }
     }
 

@@ -120,17 +120,28 @@ impl Default for Sessions {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
-    /// `embedded:PATH`, `redis://…`, or several comma-separated `redis://…` addresses of one cluster.
+    /// `embedded:PATH`, `redis://…`, `redis+sentinel://…` or `redis+cluster://…`; `rediss` for TLS.
     pub url: StoreUrl,
     /// Deadline of one call to the store.
     pub timeout_ms: u64,
     /// Replicas that must confirm a write before it is acknowledged (Redis `WAIT`).
     pub replicas: u64,
+    /// Calls to Redis at the same time; more are refused at once.
+    pub calls_concurrent: u64,
+    /// Certificate authorities (PEM) that the server's certificate is checked against; those of the system without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_ca_file: Option<PathBuf>,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { url: StoreUrl::from("embedded:portcullis.db".to_owned()), timeout_ms: 2_000, replicas: 0 }
+        Self {
+            url: StoreUrl::from("embedded:portcullis.db".to_owned()),
+            timeout_ms: 2_000,
+            replicas: 0,
+            calls_concurrent: 4_096,
+            tls_ca_file: None,
+        }
     }
 }
 
@@ -154,13 +165,12 @@ impl From<String> for StoreUrl {
 
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, url) in self.0.split(',').enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            match (url.split_once("://"), url.rsplit_once('@')) {
-                (Some((scheme, _)), Some((_, host))) => write!(f, "{comma}{scheme}://…@{host}")?,
-                (None, Some((_, host))) => write!(f, "{comma}…@{host}")?,
-                (_, None) => write!(f, "{comma}{url}")?,
-            }
+        // A password may hold commas, and that of sentinels stands in the query.
+        let (shown, query) = self.0.split_once('?').map_or((&*self.0, ""), |(shown, _)| (shown, "?…"));
+        match (shown.split_once("://"), shown.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) => write!(f, "{scheme}://…@{host}{query}")?,
+            (None, Some((_, host))) => write!(f, "…@{host}{query}")?,
+            (_, None) => write!(f, "{shown}{query}")?,
         }
         Ok(())
     }

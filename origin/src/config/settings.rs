@@ -154,9 +154,10 @@ const SETTINGS: &[Setting] = &[
     },
     Setting {
         key: "store.url",
-        about: "Where sessions are kept: one file of this machine, a Redis, or the nodes of a Redis Cluster.",
+        about: "Where sessions are kept: one file of this machine, a Redis, a primary behind sentinels, or a cluster.",
         rule: Rule::Text {
-            allowed: "embedded:PATH, redis://HOST:PORT/DB, or comma-separated redis:// addresses",
+            allowed: "embedded:PATH, redis://USER:PASSWORD@HOST:PORT/DB, redis+sentinel://HOST:PORT,HOST:PORT/NAME or \
+                      redis+cluster://HOST:PORT,HOST:PORT; rediss in place of redis for TLS",
             value: |c| c.store.url.to_string(),
             accepts: |t| t.len() <= 4_096 && (t.starts_with("embedded:") || t.starts_with("redis")),
         },
@@ -170,6 +171,16 @@ const SETTINGS: &[Setting] = &[
         key: "store.replicas",
         about: "Replicas that must confirm a write before it is acknowledged (Redis WAIT); 0 on one machine.",
         rule: Rule::Number { min: 0, max: 5, value: |c| c.store.replicas },
+    },
+    Setting {
+        key: "store.calls_concurrent",
+        about: "Calls to Redis at the same time; more are answered 503 at once.",
+        rule: Rule::Number { min: 16, max: 65_536, value: |c| c.store.calls_concurrent },
+    },
+    Setting {
+        key: "store.tls_ca_file",
+        about: "Certificate authorities (PEM) for rediss:// addresses, in place of those of the system.",
+        rule: Rule::Text { allowed: "a path", value: |c| path_text(c.store.tls_ca_file.as_deref()), accepts: |_| true },
     },
     Setting {
         key: "feed.heartbeat_ms",
@@ -351,7 +362,7 @@ pub fn document() -> String {
                 let _ = writeln!(text, "# From {min} to {max}.\n{name} = {}", value(&defaults));
             }
             Rule::Text { allowed, value, .. } => {
-                let unset = if section == "secrets" { "# " } else { "" };
+                let unset = if section == "secrets" || setting.key == "store.tls_ca_file" { "# " } else { "" };
                 let _ = writeln!(text, "# Allowed: {allowed}.\n{unset}{name} = {:?}", value(&defaults));
             }
         }

@@ -1,11 +1,14 @@
-//! The store in Redis (or Valkey): standalone, or a cluster when several addresses are given.
+//! The store in Redis (or Valkey): one server, a primary behind sentinels, or a cluster (see [`address`]).
 //!
 //! A record is one string key. The log, the live floors and the epoch share the hash tag `{portcullis:log}`, so one script
 //! changes all of them. Every call has a deadline; a write whose answer did not come is [`StoreError::OutcomeUnknown`].
 //!
 //! Invariant (I2): with `store.replicas` a write is acknowledged only after that many replicas have it (`WAIT`).
 
+mod address;
+mod breaker;
 mod call;
+mod link;
 mod scripts;
 
 use std::{
@@ -14,20 +17,20 @@ use std::{
 };
 
 use futures_util::future::try_join_all;
-use redis::{
-    aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig},
-    cluster::ClusterClientBuilder,
-};
 use shared::{
     feed::{Cursor, Epoch},
     id::{SessionId, SubjectId},
     revocation::Floor,
     time::Timestamp,
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 
-use self::scripts::Scripts;
+use self::{address::Source, breaker::Breaker, link::Link, scripts::Scripts};
 use super::{Answer, AnyStore, Entries, Key, LogRead, Snapshot, Store, StoreError, Swapped};
+use crate::config;
 
 /// How often the head is asked for while nothing is appended by this process: what another origin appended is seen
 /// this much later at most.
@@ -41,29 +44,32 @@ const TRIM_MAX: u64 = 1_000;
 /// # Errors
 ///
 /// The address is malformed, nobody answers, or keys may be evicted.
-pub(super) async fn open(url: &str, timeout: Duration, replicas: u64) -> Result<AnyStore, StoreError> {
-    let malformed = |_| StoreError::Unsuitable("its address is malformed".to_owned());
-    let urls: Vec<&str> = url.split(',').map(str::trim).collect();
-    if let [url] = urls.as_slice() {
-        let client = redis::Client::open(*url).map_err(malformed)?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(timeout))
-            .set_response_timeout(Some(timeout))
-            .set_number_of_retries(1);
-        let connection =
-            ConnectionManager::new_with_config(client, config).await.map_err(|error| call::failed(&error, false))?;
-        return RedisStore::start(connection, timeout, replicas).await;
-    }
-    if replicas > 0 {
+pub(super) async fn open(config: &config::Store) -> Result<AnyStore, StoreError> {
+    let timeout = config.timeout();
+    let source = Source::parse(config.url.expose(), config.tls_ca_file.as_deref(), timeout)?;
+    if config.replicas > 0 && matches!(source, Source::Cluster(_)) {
         return Err(StoreError::Unsuitable("store.replicas must be 0 with a cluster".to_owned()));
     }
-    let client = ClusterClientBuilder::new(urls).connection_timeout(timeout).response_timeout(timeout).build();
-    let connection = client.map_err(malformed)?.get_async_connection().await;
-    RedisStore::start(connection.map_err(|error| call::failed(&error, false))?, timeout, 0).await
+    let store = RedisStore {
+        link: Link::new(source, timeout),
+        breaker: Breaker::new(timeout),
+        places: Semaphore::new(usize::try_from(config.calls_concurrent).unwrap_or(Semaphore::MAX_PERMITS)),
+        scripts: Scripts::new(),
+        timeout,
+        replicas: config.replicas,
+        head: watch::channel(Cursor(0)).0,
+        calls: AtomicU64::new(0),
+    };
+    store.ping().await?;
+    store.check_policy().await?;
+    Ok(AnyStore::new(store))
 }
 
-struct RedisStore<C> {
-    connection: C,
+struct RedisStore {
+    link: Link,
+    breaker: Breaker,
+    /// Places for calls in flight; one more is refused at once.
+    places: Semaphore,
     scripts: Scripts,
     timeout: Duration,
     replicas: u64,
@@ -71,14 +77,7 @@ struct RedisStore<C> {
     calls: AtomicU64,
 }
 
-impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
-    async fn start(connection: C, timeout: Duration, replicas: u64) -> Result<AnyStore, StoreError> {
-        let (head, _) = watch::channel(Cursor(0));
-        let store = Self { connection, scripts: Scripts::new(), timeout, replicas, head, calls: AtomicU64::new(0) };
-        store.check_policy().await?;
-        Ok(AnyStore::new(store))
-    }
-
+impl RedisStore {
     /// A server that evicts would forget sessions and floors that it acknowledged.
     async fn check_policy(&self) -> Result<(), StoreError> {
         let mut command = redis::cmd("CONFIG");
@@ -103,7 +102,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> RedisStore<C> {
     }
 }
 
-impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> {
+impl Store for RedisStore {
     fn load<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
         Box::pin(async move { self.ask(redis::cmd("GET").arg(key_text(key))).await })
     }
@@ -124,7 +123,12 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
             let mut call = self.scripts.swap.key(key_text(key));
             call.arg(u8::from(expected.is_some())).arg(expected.unwrap_or_default()).arg(new);
             call.arg(expires_at.map_or(0, Timestamp::as_millis));
-            Ok(if self.write::<bool>(&call).await? { Swapped::Done } else { Swapped::Conflict })
+            match self.write::<u8>(&call).await? {
+                (1, _) => Ok(Swapped::Done),
+                // Its own bytes from the first time, or the same ones from another writer.
+                (2, true) => Err(StoreError::OutcomeUnknown("the connection was lost after the write".to_owned())),
+                _ => Ok(Swapped::Conflict),
+            }
         })
     }
 
@@ -135,7 +139,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
             for floor in floors {
                 call.arg(floor.encode().as_slice()).arg(floor.forget_at.as_secs());
             }
-            let upto = Cursor(self.write(&call).await?);
+            let upto = Cursor(self.write(&call).await?.0);
             self.head_is(upto);
             Ok(upto)
         })
@@ -177,7 +181,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         Box::pin(async move {
             let mut call = scripts::on_log(&self.scripts.renew);
             call.arg(known.0).arg(scripts::new_epoch().max(known.0.saturating_add(1)));
-            Ok(Epoch(self.write(&call).await?))
+            Ok(Epoch(self.write(&call).await?.0))
         })
     }
 
@@ -222,7 +226,7 @@ impl<C: ConnectionLike + Clone + Send + Sync + 'static> Store for RedisStore<C> 
         Box::pin(async move {
             let mut call = self.scripts.index.key(index_key(subject));
             call.arg(session.as_bytes().as_slice()).arg(expires_at.as_millis());
-            self.write(&call).await
+            self.write(&call).await.map(|((), _)| ())
         })
     }
 
@@ -271,6 +275,8 @@ fn index_key(subject: &SubjectId) -> String {
     format!("portcullis:sessions-of:{}", subject.as_str())
 }
 
+#[cfg(test)]
+mod failover_tests;
 #[cfg(test)]
 pub(crate) mod test_server;
 #[cfg(test)]

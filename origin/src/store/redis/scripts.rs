@@ -20,12 +20,12 @@ const FORGET: &str = "{portcullis:log}:forget";
 /// acknowledged may be gone.
 const SERVER: &str = "{portcullis:log}:server";
 
+/// 1: done; 0: a conflict; 2: a conflict with the very bytes that were to be written.
 const SWAP: &str = r"
 local held = redis.call('GET', KEYS[1])
-if ARGV[1] == '0' then
-  if held then return 0 end
-elseif held ~= ARGV[2] then
-  return 0
+local expected = ARGV[1] ~= '0' and ARGV[2]
+if held ~= expected then
+  return held == ARGV[3] and 2 or 0
 end
 if ARGV[4] == '0' then
   redis.call('SET', KEYS[1], ARGV[3])

@@ -18,17 +18,31 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one with more arguments, and waits until it answers.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        // The cluster's bus listens 10000 above the port.
-        let port = (0..100)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
-            .find(|port| *port < 55_000)
-            .unwrap();
+        let (directory, port) = (tempfile::tempdir().unwrap(), Self::free_port());
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let child = spawn(port, directory.path(), &arguments);
         let server = Self { child, port, arguments, directory };
         server.wait(|answer| answer.contains("PONG"), &["PING"]);
         server
+    }
+
+    /// Starts a sentinel with a file of its own.
+    pub(crate) fn start_sentinel(file: &Path) -> Self {
+        let (directory, port) = (tempfile::tempdir().unwrap(), Self::free_port());
+        let mut command = Command::new("redis-server");
+        command.arg(file).args(["--sentinel", "--port", &port.to_string(), "--dir"]).arg(directory.path());
+        let child = command.stdout(Stdio::null()).spawn().unwrap();
+        let server = Self { child, port, arguments: Vec::new(), directory };
+        server.wait(|answer| answer.contains("PONG"), &["PING"]);
+        server
+    }
+
+    /// A port that nobody listens on. The bus of a cluster listens 10000 above it.
+    pub(crate) fn free_port() -> u16 {
+        (0..100)
+            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port())
+            .find(|port| *port < 55_000)
+            .unwrap()
     }
 
     /// Kills it and starts it again on what it had written.

@@ -3,12 +3,15 @@ use std::time::Duration;
 use super::{test_server::Server, *};
 use crate::store::contract;
 
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// A store that is given time, on a machine that may be busy.
+pub(super) fn config(url: &str) -> config::Store {
+    config::Store { url: url.to_owned().into(), timeout_ms: 5_000, ..config::Store::default() }
+}
 
 #[tokio::test]
 async fn one_server_keeps_the_contract() {
     let server = Server::start(&[]);
-    contract::check(&open(&server.url(), TIMEOUT, 0).await.unwrap()).await;
+    contract::check(&open(&config(&server.url())).await.unwrap()).await;
 }
 
 #[tokio::test]
@@ -22,13 +25,13 @@ async fn a_cluster_keeps_the_contract() {
         server.wait(|info| info.contains("cluster_state:ok") && info.contains("cluster_size:3"), &["CLUSTER", "INFO"]);
     }
     let urls = servers.iter().map(Server::url).collect::<Vec<_>>().join(",");
-    contract::check(&open(&urls, TIMEOUT, 0).await.unwrap()).await;
+    contract::check(&open(&config(&urls)).await.unwrap()).await;
 }
 
 #[tokio::test]
 async fn a_server_that_evicts_is_refused() {
     let server = Server::start(&["--maxmemory-policy", "allkeys-lru"]);
-    let refused = open(&server.url(), TIMEOUT, 0).await.err();
+    let refused = open(&config(&server.url())).await.err();
     let text = "maxmemory-policy must be noeviction, and is allkeys-lru".to_owned();
     assert_eq!(refused, Some(StoreError::Unsuitable(text)));
 }
@@ -37,7 +40,7 @@ async fn a_server_that_evicts_is_refused() {
 #[tokio::test]
 async fn a_write_without_its_replicas_is_not_acknowledged() {
     let server = Server::start(&[]);
-    let store = open(&server.url(), Duration::from_millis(300), 1).await.unwrap();
+    let store = open(&config::Store { replicas: 1, timeout_ms: 300, ..config(&server.url()) }).await.unwrap();
     let refused = store.append(&[contract::floor(1, 1)]).await;
     assert!(refused.is_err_and(|error| error.may_have_happened()));
 }
@@ -46,7 +49,7 @@ async fn a_write_without_its_replicas_is_not_acknowledged() {
 #[tokio::test]
 async fn an_emptied_server_has_another_epoch() {
     let server = Server::start(&[]);
-    let store = open(&server.url(), TIMEOUT, 0).await.unwrap();
+    let store = open(&config(&server.url())).await.unwrap();
     store.append(&[contract::floor(1, 1)]).await.unwrap();
     let before = store.read_log(Cursor(0), 1).await.unwrap().epoch;
     assert_eq!(store.read_log(Cursor(0), 1).await.unwrap().epoch, before);
@@ -58,7 +61,7 @@ async fn an_emptied_server_has_another_epoch() {
 #[tokio::test]
 async fn an_emptied_log_is_waited_on() {
     let server = Server::start(&[]);
-    let store = open(&server.url(), TIMEOUT, 0).await.unwrap();
+    let store = open(&config(&server.url())).await.unwrap();
     store.append(&[contract::floor(1, 1), contract::floor(2, 1)]).await.unwrap();
     server.cli(&["FLUSHALL"]);
     assert_eq!(store.read_log(Cursor(2), 1).await.unwrap().head, Cursor(0));
@@ -72,8 +75,8 @@ async fn an_emptied_log_is_waited_on() {
 #[tokio::test]
 async fn a_restarted_server_has_another_epoch_and_the_same_floors() {
     let mut server = Server::start(&[]);
-    let store = open(&server.url(), TIMEOUT, 0).await.unwrap();
-    let other = open(&server.url(), TIMEOUT, 0).await.unwrap();
+    let store = open(&config(&server.url())).await.unwrap();
+    let other = open(&config(&server.url())).await.unwrap();
     store.append(&[contract::floor(1, 1)]).await.unwrap();
     let before = store.snapshot().await.unwrap();
     assert_eq!(store.read_log(Cursor(0), 1).await.unwrap().epoch, before.epoch);
@@ -92,4 +95,15 @@ async fn a_restarted_server_has_another_epoch_and_the_same_floors() {
     }
     let seen = other.snapshot().await.unwrap();
     assert_eq!((seen.epoch, seen.head, seen.floors), (after.epoch, before.head, before.floors));
+}
+
+/// One call over the limit is refused at once, and the store goes on.
+#[tokio::test]
+async fn calls_over_the_limit_are_refused_at_once() {
+    let server = Server::start(&[]);
+    let store = open(&config::Store { calls_concurrent: 16, ..config(&server.url()) }).await.unwrap();
+    let calls = futures_util::future::join_all((0..64).map(|_| store.ping())).await;
+    let refused = calls.iter().filter(|call| call.is_err()).count();
+    assert_eq!(refused, 48, "{calls:?}");
+    assert_eq!(store.ping().await, Ok(()));
 }

@@ -1,0 +1,159 @@
+//! The connection to Redis: made when it is needed, shared by all callers, given up when it fails, made again by one caller
+//! while the others wait, and after a failed attempt not before a pause with jitter. Sentinels are asked at every attempt.
+
+use std::{
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use redis::{
+    AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisFuture, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+    cluster_async::ClusterConnection,
+};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
+
+use super::{StoreError, address::Source, call::failed};
+
+/// First and longest pause after a failure.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// One connection, as a caller holds it.
+#[derive(Clone)]
+pub(super) struct Connection {
+    /// Tells it from those before and after it.
+    pub(super) number: u64,
+    io: Io,
+}
+
+#[derive(Clone)]
+enum Io {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+pub(super) struct Link {
+    current: RwLock<Option<Connection>>,
+    opening: Mutex<Opening>,
+    timeout: Duration,
+}
+
+struct Opening {
+    source: Source,
+    made: u64,
+    pauses: ExponentialBackoff,
+    not_before: Option<Instant>,
+}
+
+impl Link {
+    pub(super) fn new(source: Source, timeout: Duration) -> Self {
+        let opening = Opening { source, made: 0, pauses: pauses(), not_before: None };
+        Self { current: RwLock::new(None), opening: Mutex::new(opening), timeout }
+    }
+
+    /// The connection that is in use, or a new one.
+    pub(super) async fn connection(&self) -> Result<Connection, StoreError> {
+        if let Some(connection) = self.current() {
+            return Ok(connection);
+        }
+        let mut opening = self.opening.lock().await;
+        if let Some(connection) = self.current() {
+            return Ok(connection);
+        }
+        if opening.not_before.is_some_and(|at| Instant::now() < at) {
+            return Err(StoreError::Unavailable("it could not be reached just now".to_owned()));
+        }
+        let made = timeout(self.timeout, opening.connect(self.timeout)).await;
+        let io = made.map_or_else(
+            |_| Err(StoreError::Unavailable("connecting took too long".to_owned())),
+            |made| made.map_err(|error| failed(&error, false)),
+        );
+        match io {
+            Ok(io) => {
+                opening.made = opening.made.saturating_add(1);
+                (opening.pauses, opening.not_before) = (pauses(), None);
+                let connection = Connection { number: opening.made, io };
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(error) => {
+                let pause = opening.pauses.next().unwrap_or(PAUSE_MAX);
+                opening.not_before = Some(Instant::now() + pause);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives up a connection that failed, if it is still the one in use. Calls that wait on it are not cut off.
+    pub(super) fn give_up(&self, number: u64) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_some_and(|current| current.number == number) {
+            *current = None;
+        }
+    }
+
+    /// The number of the connection that is in use; 0 if there is none.
+    pub(super) fn number(&self) -> u64 {
+        self.current().map_or(0, |connection| connection.number)
+    }
+
+    fn current(&self) -> Option<Connection> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Opening {
+    async fn connect(&mut self, timeout: Duration) -> Result<Io, RedisError> {
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(timeout)).set_response_timeout(Some(timeout));
+        let one = match &mut self.source {
+            Source::Single(client) => client.get_multiplexed_async_connection_with_config(&config).await,
+            Source::Sentinel(client) => client.get_async_connection_with_config(&config).await,
+            Source::Cluster(client) => return client.get_async_connection().await.map(Io::Cluster),
+        };
+        one.map(Io::One)
+    }
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match &mut self.io {
+            Io::One(connection) => connection.req_packed_command(command),
+            Io::Cluster(connection) => connection.req_packed_command(command),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match &mut self.io {
+            Io::One(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Io::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match &self.io {
+            Io::One(connection) => connection.get_db(),
+            Io::Cluster(connection) => connection.get_db(),
+        }
+    }
+}
+
+pub(super) fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(PAUSE_MIN)
+        .with_max_delay(PAUSE_MAX)
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
