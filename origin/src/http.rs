@@ -2,11 +2,14 @@
 //!
 //! Invariant: a refusal is `application/problem+json`, or the OAuth shape under `/oauth2/`, also for 404, 405 and 413.
 //! Invariant: nothing but `/healthz`, `/readyz`, `/metrics`, the JWKS, the metadata, the feed, the API's own document,
-//! `/oauth2/token` and `/oauth2/revoke` answers without the management key, and `/oauth2/introspect` answers confidential
+//! `/oauth2/token` and `/oauth2/revoke` answers without a key, and `/oauth2/introspect` answers confidential
 //! clients besides.
 
 mod admission;
 mod answers;
+mod apikeys;
+mod audit;
+mod caller;
 mod error;
 mod extract;
 mod feed;
@@ -15,6 +18,8 @@ mod management;
 mod me;
 mod oauth;
 mod openapi;
+mod paging;
+mod rates;
 mod schema;
 mod sessions;
 mod subjects;
@@ -36,10 +41,13 @@ use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::openapi::Document;
+use self::{openapi::Document, rates::Rates};
 use crate::{
-    config::{Limits, secrets::ManagementKey},
+    apikeys::ApiKeys,
+    audit::Trail,
+    config::{Config, secrets::ManagementKey},
     feed::Feed,
+    idempotency::Answers,
     keys::KeyRing,
     service::Service,
     telemetry::metrics::Metrics,
@@ -49,9 +57,23 @@ use crate::{
 #[derive(Clone)]
 pub struct App(Arc<Shared>);
 
+/// What the management API has beside the resources.
+pub struct Administration {
+    /// Its keys.
+    pub api_keys: ApiKeys,
+    /// Answers by idempotency key.
+    pub answers: Answers,
+    /// Who did what.
+    pub trail: Trail,
+}
+
 struct Shared {
     parts: AppParts,
     document: Document,
+    rates: Rates,
+    api_keys: ApiKeys,
+    answers: Answers,
+    trail: Trail,
 }
 
 /// The parts of an [`App`].
@@ -102,6 +124,10 @@ fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(subjects::revoke_tenant))
         .routes(routes!(subjects::revoke_everyone))
         .routes(routes!(subjects::renew_everyone))
+        .routes(routes!(apikeys::list, apikeys::create))
+        .routes(routes!(apikeys::show, apikeys::remove))
+        .routes(routes!(apikeys::rotate))
+        .routes(routes!(audit::find))
         .split_for_parts()
 }
 
@@ -110,10 +136,12 @@ fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
 /// # Errors
 ///
 /// The OpenAPI document does not serialize.
-pub fn router(parts: AppParts, limits: &Limits) -> serde_json::Result<Router> {
+pub fn router(parts: AppParts, administration: Administration, config: &Config) -> serde_json::Result<Router> {
     let (management, openapi) = routes();
-    let app = App(Arc::new(Shared { document: Document::new(&openapi)?, parts }));
-    let management = management.route_layer(from_fn_with_state(app.clone(), management::require_key));
+    let Administration { api_keys, answers, trail } = administration;
+    let rates = Rates::new(&config.limits, &config.server.client_address_header);
+    let app = App(Arc::new(Shared { document: Document::new(&openapi)?, rates, api_keys, answers, trail, parts }));
+    let management = management.route_layer(from_fn_with_state(app.clone(), management::guard));
     let public = Router::new()
         // The path is that of the configuration, whatever it looks like to the router.
         .without_v07_checks()
@@ -130,14 +158,15 @@ pub fn router(parts: AppParts, limits: &Limits) -> serde_json::Result<Router> {
         .route("/docs/", get(openapi::page))
         .route("/docs/{file}", get(openapi::page))
         .route("/feed/delta", get(feed::delta))
-        .route("/feed/snapshot", get(feed::snapshot));
+        .route("/feed/snapshot", get(feed::snapshot))
+        .route_layer(from_fn_with_state(app.clone(), rates::limit_address));
     // Asked most when the service is in trouble, so they take no place among the requests in flight.
     let probes = Router::new()
         .route("/healthz", get(system::healthz))
         .route("/readyz", get(system::readyz))
         .route("/metrics", get(system::metrics));
 
-    let body_bytes = usize::try_from(limits.body_bytes).unwrap_or(usize::MAX);
+    let body_bytes = usize::try_from(config.limits.body_bytes).unwrap_or(usize::MAX);
     let router = management
         .merge(public)
         .route_layer(from_fn_with_state(app.clone(), admission::admit))

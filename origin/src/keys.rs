@@ -5,6 +5,7 @@
 //!
 //! Invariant: a wrong master key is an error; nothing in the store is overwritten because of it.
 
+mod answers;
 pub mod jwk;
 mod load;
 mod ring;
@@ -13,6 +14,7 @@ mod signer;
 mod verify;
 
 pub use self::{
+    answers::AnswerSealer,
     load::{LoadError, load_or_create},
     ring::{KeyRing, KeyRingError},
     seal::{SealError, Sealer, refresh_pepper, session_tags},

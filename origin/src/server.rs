@@ -14,13 +14,16 @@ use tokio::{
 };
 
 use crate::{
+    apikeys::ApiKeys,
+    audit,
     config::{
         Config,
         secrets::{MasterKey, Secrets},
     },
     feed::{self, Feed},
-    http::{self, AppParts, OAuthMetadata},
-    keys::{self, KeyRing},
+    http::{self, Administration, AppParts, OAuthMetadata},
+    idempotency::Answers,
+    keys::{self, AnswerSealer, KeyRing},
     service::Service,
     store::AnyStore,
     telemetry::metrics::{self, Metrics},
@@ -74,14 +77,21 @@ impl Server {
             ready_age_max: config.feed.heartbeat().saturating_mul(READY_HEARTBEATS),
         };
 
-        let router = http::router(parts, &config.limits)?;
+        let (trail, audit_writer) = audit::trail(&store, Duration::from_secs(config.limits.audit_s));
+        let administration = Administration {
+            api_keys: ApiKeys::new(Arc::clone(&store)),
+            answers: Answers::new(Arc::clone(&store), AnswerSealer::new(&secrets.master_key), &config.limits),
+            trail,
+        };
+        let router = http::router(parts, administration, &config)?;
         let listener = TcpListener::bind(config.server.listen)
             .await
             .with_context(|| format!("cannot listen on {}", config.server.listen))?;
         let address = listener.local_addr()?;
         let (stop, stopped) = watch::channel(false);
         let (stop_feed, feed_stopped) = watch::channel(false);
-        let tasks = spawn_tasks(Arc::clone(&feed), &config, metrics, &feed_stopped)?;
+        let mut tasks = spawn_tasks(Arc::clone(&feed), &config, metrics, &feed_stopped)?;
+        tasks.spawn(audit_writer.run());
         let serving = tokio::spawn(serve(listener, router, stopped));
         tracing::info!(event = "sys_startup", %address, store = %config.store.url, hubs = config.hubs.len());
         // Reading the log and two pushes to each hub, side by side.
@@ -162,7 +172,7 @@ async fn serve(listener: TcpListener, router: axum::Router, mut stopped: watch::
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });
-    axum::serve(listener, router)
+    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async move {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         })

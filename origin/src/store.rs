@@ -50,6 +50,16 @@ pub enum Key {
     Keys,
     /// That a client assertion was used, by its truncated hash.
     Assertion([u8; 16]),
+    /// A key of the management API, by its id.
+    ApiKey([u8; 16]),
+    /// The ids of all keys of the management API.
+    ApiKeys,
+    /// The number of the newest segment of the audit trail.
+    AuditHead,
+    /// A segment of the audit trail, by its place in the ring.
+    AuditSegment(u16),
+    /// The sealed answer to a request, by a hash of its client and its idempotency key.
+    IdempotentAnswer([u8; 32]),
 }
 
 /// What a compare-and-swap came to.

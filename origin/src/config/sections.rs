@@ -20,6 +20,8 @@ pub struct Server {
     pub public_url: String,
     /// After a stop signal, requests in flight have this long to finish.
     pub drain_ms: u64,
+    /// Header in which a proxy names the client's address; empty for the address of the connection.
+    pub client_address_header: String,
 }
 
 impl Default for Server {
@@ -28,6 +30,7 @@ impl Default for Server {
             listen: SocketAddr::from(([127, 0, 0, 1], 8780)),
             public_url: "http://127.0.0.1:8780".to_owned(),
             drain_ms: 10_000,
+            client_address_header: String::new(),
         }
     }
 }
@@ -226,6 +229,18 @@ pub struct Limits {
     pub subjects_cached: u64,
     /// Age at which a cached subject record is read again.
     pub subjects_cached_s: u64,
+    /// Management calls of one client in a minute.
+    pub client_requests_per_minute: u64,
+    /// Requests of one address in a minute, where no key is asked for.
+    pub address_requests_per_minute: u64,
+    /// Requests of one address in a minute that present a credential which does not count.
+    pub address_failures_per_minute: u64,
+    /// For how long the answer to an idempotency key is kept.
+    pub idempotency_s: u64,
+    /// Answers that one process keeps in that time.
+    pub idempotency_answers: u64,
+    /// For how long the audit trail is kept.
+    pub audit_s: u64,
 }
 
 impl Default for Limits {
@@ -237,6 +252,12 @@ impl Default for Limits {
             floors: 1_000_000,
             subjects_cached: 100_000,
             subjects_cached_s: 60,
+            client_requests_per_minute: 600_000,
+            address_requests_per_minute: 600_000,
+            address_failures_per_minute: 60_000,
+            idempotency_s: 86_400,
+            idempotency_answers: 1_000_000,
+            audit_s: 7_776_000,
         }
     }
 }

@@ -53,6 +53,15 @@ const SETTINGS: &[Setting] = &[
         rule: Rule::Number { min: 0, max: 600_000, value: |c| c.server.drain_ms },
     },
     Setting {
+        key: "server.client_address_header",
+        about: "Header to whose end a proxy in front adds the client's address, for rate limits; empty without a proxy.",
+        rule: Rule::Text {
+            allowed: "empty, or the name of a header such as x-forwarded-for",
+            value: |c| c.server.client_address_header.clone(),
+            accepts: |t| t.is_empty() || axum::http::HeaderName::try_from(t).is_ok(),
+        },
+    },
+    Setting {
         key: "tokens.issuer",
         about: "`iss` of every token; empty means server.public_url.",
         rule: Rule::Text {
@@ -226,6 +235,36 @@ const SETTINGS: &[Setting] = &[
         key: "limits.subjects_cached_s",
         about: "Age at which a cached subject record is read again.",
         rule: Rule::Number { min: 1, max: 60, value: |c| c.limits.subjects_cached_s },
+    },
+    Setting {
+        key: "limits.client_requests_per_minute",
+        about: "Management calls of one client (API key) in a minute; more are answered 429.",
+        rule: Rule::Number { min: 1, max: 100_000_000, value: |c| c.limits.client_requests_per_minute },
+    },
+    Setting {
+        key: "limits.address_requests_per_minute",
+        about: "Requests of one address (IPv6: /64) in a minute where no key is asked for; more are answered 429.",
+        rule: Rule::Number { min: 1, max: 100_000_000, value: |c| c.limits.address_requests_per_minute },
+    },
+    Setting {
+        key: "limits.address_failures_per_minute",
+        about: "Credentials that do not count, of one address in a minute; after them it is answered 429. A gate is one address.",
+        rule: Rule::Number { min: 1, max: 100_000_000, value: |c| c.limits.address_failures_per_minute },
+    },
+    Setting {
+        key: "limits.idempotency_s",
+        about: "For how long the answer to an Idempotency-Key is kept.",
+        rule: Rule::Number { min: 60, max: 86_400, value: |c| c.limits.idempotency_s },
+    },
+    Setting {
+        key: "limits.idempotency_answers",
+        about: "Answers that one process keeps in that time; over it a request with such a key is answered 429.",
+        rule: Rule::Number { min: 1, max: 100_000_000, value: |c| c.limits.idempotency_answers },
+    },
+    Setting {
+        key: "limits.audit_s",
+        about: "For how long the audit trail is kept; at most 65,536 acts are.",
+        rule: Rule::Number { min: 3_600, max: 31_536_000, value: |c| c.limits.audit_s },
     },
     Setting {
         key: "telemetry.log_format",

@@ -15,6 +15,8 @@ use super::{
     schema,
 };
 use crate::{
+    apikeys::ApiKeyError,
+    audit::AuditError,
     feed::FeedError,
     service::{self, ServiceError, sessions::SessionState},
 };
@@ -186,6 +188,35 @@ impl From<ServiceError> for Problem {
             }
         };
         Self::new(status, error.to_string())
+    }
+}
+
+impl From<ApiKeyError> for Problem {
+    fn from(error: ApiKeyError) -> Self {
+        let status = match &error {
+            ApiKeyError::NotFound => StatusCode::NOT_FOUND,
+            ApiKeyError::TooMany => StatusCode::CONFLICT,
+            ApiKeyError::Contended => return Self::unavailable(error.to_string()),
+            ApiKeyError::Store(store) if store.may_have_happened() => return Self::unavailable(UNKNOWN),
+            ApiKeyError::Store(_) => return Self::unavailable(NOTHING),
+            ApiKeyError::Record | ApiKeyError::Library(_) => {
+                tracing::error!(event = "api_keys_failed", reason = %error);
+                return Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL);
+            }
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<AuditError> for Problem {
+    fn from(error: AuditError) -> Self {
+        match error {
+            AuditError::Store(_) | AuditError::Contended | AuditError::Busy => Self::unavailable(NOTHING),
+            AuditError::Record => {
+                tracing::error!(event = "audit_failed", reason = %error);
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL)
+            }
+        }
     }
 }
 

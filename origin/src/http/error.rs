@@ -14,12 +14,16 @@ use utoipa::ToSchema;
 /// Seconds after which a client may try again when the store did not answer.
 pub(crate) const RETRY_AFTER_S: u32 = 1;
 
+/// The problem type of a rate limit (draft-ietf-httpapi-ratelimit-headers, "Problem Types").
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
 /// A refusal outside of the OAuth endpoints (RFC 9457).
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
     detail: String,
     headers: Vec<(HeaderName, HeaderValue)>,
+    violated: Option<&'static str>,
 }
 
 /// A refusal (RFC 9457 §3.1).
@@ -35,12 +39,15 @@ pub(crate) struct ProblemBody<'a> {
     status: u16,
     /// What was wrong, and what would be right.
     detail: &'a str,
+    /// The rate limits that were exceeded, by the names of `RateLimit-Policy`.
+    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
+    violated: Option<[&'static str; 1]>,
 }
 
 impl Problem {
     /// A refusal with the standard title of its status.
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), headers: Vec::new() }
+        Self { status, detail: detail.into(), headers: Vec::new(), violated: None }
     }
 
     /// 503 with `Retry-After`.
@@ -48,17 +55,37 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).with(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S))
     }
 
+    /// 429 for a rate limit.
+    pub(crate) fn quota_exceeded(policy: &'static str, retry_after_s: u64) -> Self {
+        let detail = format!("the rate limit {policy:?} is exceeded; try again in {retry_after_s} s");
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, detail);
+        Self { violated: Some(policy), ..problem }.with(header::RETRY_AFTER, HeaderValue::from(retry_after_s))
+    }
+
     /// Adds a header.
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
+
+    /// As an answer of this path: in the shape of OAuth, with `code`, if it is one of OAuth.
+    pub(crate) fn at(self, path: &str, code: &'static str, description: &'static str) -> Response {
+        if !is_oauth(path) {
+            return self.into_response();
+        }
+        OAuthError { status: self.status, code, description, headers: self.headers }.into_response()
+    }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let title = self.status.canonical_reason().unwrap_or("Error");
-        let body = ProblemBody { kind: "about:blank", title, status: self.status.as_u16(), detail: &self.detail };
+        let (kind, title) = match self.violated {
+            None => ("about:blank", self.status.canonical_reason().unwrap_or("Error")),
+            Some(_) => (QUOTA_EXCEEDED, "Request cannot be satisfied as assigned quota has been exceeded"),
+        };
+        let status = self.status.as_u16();
+        let violated = self.violated.map(|policy| [policy]);
+        let body = ProblemBody { kind, title, status, detail: &self.detail, violated };
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

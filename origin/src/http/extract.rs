@@ -49,7 +49,7 @@ fn body_problem(rejection: BytesRejection) -> Problem {
     Problem::new(status, detail)
 }
 
-fn body_refusal(rejection: &BytesRejection) -> (StatusCode, &'static str) {
+pub(crate) fn body_refusal(rejection: &BytesRejection) -> (StatusCode, &'static str) {
     match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => (StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than this service takes"),
         _ => (StatusCode::BAD_REQUEST, "the body did not arrive in full"),
@@ -87,6 +87,21 @@ impl<S: Send + Sync> FromRequest<S> for Form {
             return Err(OAuthError::invalid_request("the form has too many fields"));
         }
         Ok(Self(fields))
+    }
+}
+
+/// A query, read as strictly as a body.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let query = axum::extract::Query::try_from_uri(&parts.uri);
+        query.map(|axum::extract::Query(query)| Self(query)).map_err(|_| {
+            let detail = "the query is not what is expected here: a parameter is unknown, repeated or malformed";
+            Problem::new(StatusCode::BAD_REQUEST, detail)
+        })
     }
 }
 

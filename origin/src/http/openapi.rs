@@ -1,14 +1,17 @@
 //! The OpenAPI 3.1 document, made from the handlers, and the page that shows it.
 //!
 //! A handler says in `#[utoipa::path(…)]` what is its own; what every call of the management API has in common (the
-//! headers that it takes, how it is refused) is added here once.
+//! headers that it takes, how it is refused) is added here once. The scope that a call needs is read from the document
+//! too, so that what is documented is what is enforced.
+//!
+//! Invariant: an operation without `security` is open to nobody but the holder of the management key.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     body::Bytes,
     extract::{Path, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
 };
 use serde_json::{Map, Value, json};
@@ -22,6 +25,7 @@ use super::{
     App,
     error::{OAuthBody, Problem, ProblemBody, is_oauth},
 };
+use crate::apikeys::Scopes;
 
 /// The name of the security scheme in the document.
 pub(super) const SCHEME: &str = "api_key";
@@ -61,9 +65,19 @@ impl Modify for Scheme {
     }
 }
 
+/// What the document says of one operation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Operation {
+    /// Its `operationId`.
+    pub(crate) id: String,
+    /// The scopes that it needs; none if it names no security, or a scope that no key can have.
+    pub(crate) scopes: Option<Scopes>,
+}
+
 /// The document.
 pub(crate) struct Document {
     text: Bytes,
+    operations: HashMap<String, HashMap<String, Operation>>,
 }
 
 /// The part of the document that is there before any handler.
@@ -80,15 +94,31 @@ impl Document {
     pub(super) fn new(openapi: &utoipa::openapi::OpenApi) -> serde_json::Result<Self> {
         let mut document = serde_json::to_value(openapi)?;
         document["components"]["responses"] = refusals();
+        let mut operations = HashMap::new();
         for (path, item) in document["paths"].as_object_mut().into_iter().flatten() {
+            let mut methods = HashMap::new();
             for (method, operation) in item.as_object_mut().into_iter().flatten() {
                 if let Some(operation) = operation.as_object_mut() {
                     complete(path, method, operation);
+                    methods.insert(method.to_ascii_uppercase(), summary(operation));
                 }
             }
+            operations.insert(path.clone(), methods);
         }
-        Ok(Self { text: serde_json::to_vec(&document)?.into() })
+        Ok(Self { text: serde_json::to_vec(&document)?.into(), operations })
     }
+
+    /// The operation of a route template.
+    pub(super) fn operation(&self, method: &Method, route: &str) -> Option<&Operation> {
+        self.operations.get(route)?.get(method.as_str())
+    }
+}
+
+fn summary(operation: &Map<String, Value>) -> Operation {
+    let id = operation.get("operationId").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let named = operation.get("security").and_then(|security| security.get(0)?.get(SCHEME)?.as_array());
+    let scopes = named.and_then(|named| named.iter().map(|scope| scope.as_str()?.parse().ok()).collect());
+    Operation { id, scopes }
 }
 
 /// Adds headers and refusals that the handler did not name itself.
@@ -186,6 +216,8 @@ mod tests {
                 assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{method} {path}");
                 let scopes = operation["security"][0][SCHEME].as_array().unwrap();
                 assert!(!scopes.is_empty(), "{method} {path} names no scope");
+                let known = document.operation(&method.to_ascii_uppercase().parse().unwrap(), path);
+                assert_eq!(known.unwrap().scopes.as_ref().unwrap().len(), scopes.len(), "{method} {path}");
                 let responses = &operation["responses"];
                 assert!(responses["503"].is_object() && responses["429"].is_object(), "{method} {path}");
             }

@@ -42,6 +42,10 @@ text! {
     SessionIdText, (22..=22), "^[A-Za-z0-9_-]{21}[AQgw]$", "wPvVJq3cQ3m0s1r0pX1TNA"
 }
 text! {
+    /// Names an API key: 22 characters of unpadded base64url.
+    ApiKeyIdText, (22..=22), "^[A-Za-z0-9_-]{21}[AQgw]$", "kPvVJq3cQ3m0s1r0pX1TNA"
+}
+text! {
     /// Who a session speaks for: visible ASCII.
     SubjectName, (1..=128), "^[!-~]+$", "alice"
 }

@@ -13,6 +13,7 @@ use self::bodies::{OpenBody, OpenedBody, RevokeBody, ScopeBody, StepUpBody};
 use super::{
     App,
     answers::{Changed, SessionView},
+    caller::Caller,
     error::{Problem, no_store},
     extract::{Body, Segment},
     schema,
@@ -22,7 +23,7 @@ use crate::service::open::Opened;
 /// `POST /v1/sessions`: opens a session.
 ///
 /// 1. malformed body: 400, other media type: 415, too large: 413
-/// 2. the subject is disabled: 403
+/// 2. the subject is disabled, or the key is bound to another tenant: 403
 /// 3. the subject is of another tenant, or has as many sessions as it may have: 409
 /// 4. the record would be too large, or a role, time or device is not allowed: 422
 /// 5. the store failed, and the session may or may not exist: 503 with `Retry-After`
@@ -35,8 +36,10 @@ use crate::service::open::Opened;
 )]
 pub(super) async fn open(
     State(app): State<App>,
+    caller: Caller,
     Body(body): Body<OpenBody>,
 ) -> Result<(StatusCode, HeaderMap, Json<OpenedBody>), Problem> {
+    caller.check(body.tenant.as_ref())?;
     Ok(created(app.service.open(body.try_into()?).await?))
 }
 

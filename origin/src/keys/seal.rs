@@ -6,14 +6,14 @@
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     error::Unspecified,
-    hkdf::{HKDF_SHA256, KeyType, Salt},
+    hkdf::{HKDF_SHA256, KeyType, Prk, Salt},
 };
 use zeroize::Zeroizing;
 
 use crate::config::secrets::MasterKey;
 
 const FORMAT: u8 = 1;
-const SALT: &[u8] = b"portcullis";
+pub(super) const SALT: &[u8] = b"portcullis";
 const INFO_SEAL: &[u8] = b"seal keys in the store v1";
 const INFO_PEPPER: &[u8] = b"refresh token pepper v1";
 const INFO_TAGS: &[u8] = b"session tags in logs v1";
@@ -50,8 +50,12 @@ impl Sealer {
     ///
     /// [`SealError::Library`].
     pub fn new(master: &MasterKey) -> Result<Self, SealError> {
-        let key = derive(master, INFO_SEAL)?;
-        Ok(Self { key: RandomizedNonceKey::new(&AES_256_GCM, key.as_ref())? })
+        Self::from_key(&*derive(master, INFO_SEAL)?)
+    }
+
+    /// With a key that was derived for one purpose.
+    pub(super) fn from_key(key: &[u8; 32]) -> Result<Self, SealError> {
+        Ok(Self { key: RandomizedNonceKey::new(&AES_256_GCM, key)? })
     }
 
     /// Seals `plain` for the place `name`.
@@ -104,6 +108,11 @@ pub fn session_tags(master: &MasterKey) -> Result<Zeroizing<[u8; 32]>, SealError
 }
 
 fn derive(master: &MasterKey, info: &[u8]) -> Result<Zeroizing<[u8; 32]>, SealError> {
+    expand(&Salt::new(HKDF_SHA256, SALT).extract(master.expose()), &[info])
+}
+
+/// 32 bytes for one purpose.
+pub(super) fn expand(prk: &Prk, info: &[&[u8]]) -> Result<Zeroizing<[u8; 32]>, SealError> {
     struct Len;
     impl KeyType for Len {
         fn len(&self) -> usize {
@@ -111,7 +120,7 @@ fn derive(master: &MasterKey, info: &[u8]) -> Result<Zeroizing<[u8; 32]>, SealEr
         }
     }
     let mut key = Zeroizing::new([0; 32]);
-    Salt::new(HKDF_SHA256, SALT).extract(master.expose()).expand(&[info], Len)?.fill(key.as_mut())?;
+    prk.expand(info, Len)?.fill(key.as_mut())?;
     Ok(key)
 }
 

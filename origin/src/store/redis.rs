@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use base64ct::{Base64UrlUnpadded, Encoding as _};
 use futures_util::future::try_join_all;
 use shared::{
     feed::{Cursor, Epoch},
@@ -268,6 +269,11 @@ fn key_text(key: &Key) -> String {
         Key::Everyone => "portcullis:everyone".to_owned(),
         Key::Keys => "portcullis:keys".to_owned(),
         Key::Assertion(id) => format!("portcullis:assertion:{:032x}", u128::from_be_bytes(*id)),
+        Key::ApiKey(id) => format!("portcullis:api-key:{}", Base64UrlUnpadded::encode_string(id)),
+        Key::ApiKeys => "portcullis:api-keys".to_owned(),
+        Key::AuditHead => "portcullis:audit".to_owned(),
+        Key::AuditSegment(number) => format!("portcullis:audit:{number}"),
+        Key::IdempotentAnswer(hash) => format!("portcullis:answer:{}", Base64UrlUnpadded::encode_string(hash)),
     }
 }
 

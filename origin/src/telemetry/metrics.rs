@@ -34,6 +34,10 @@ pub const INTROSPECTIONS: &str = "portcullis_introspections_total";
 pub const COMMIT_CONFLICTS: &str = "portcullis_commit_conflicts_total";
 /// Commands that failed in the store, by `outcome`.
 pub const STORE_FAILURES: &str = "portcullis_store_failures_total";
+/// Acts that are missing in the audit trail, since it could not be written.
+pub const AUDIT_FAILURES: &str = "portcullis_audit_failures_total";
+/// Requests refused by a rate limit, by `policy`.
+pub const RATE_LIMITED: &str = "portcullis_rate_limited_total";
 /// Floors appended to the log by this process.
 pub const FLOORS_APPENDED: &str = "portcullis_floors_appended_total";
 /// Floors appended again because the store had lost them.
@@ -63,6 +67,8 @@ pub const REVOCATION_SCOPES: [&str; 4] = ["session", "subject", "tenant", "every
 pub const LIMIT_OUTCOMES: [&str; 2] = ["evicted", "refused"];
 /// Values of the label `outcome` of [`STORE_FAILURES`].
 pub const STORE_OUTCOMES: [&str; 2] = ["not_written", "unknown"];
+/// Values of the label `policy` of [`RATE_LIMITED`].
+pub const RATE_POLICIES: [&str; 4] = ["client", "address", "failures", "idempotency"];
 /// Values of the label `outcome` of [`PUSHES`].
 pub const PUSH_OUTCOMES: [&str; 3] = ["acknowledged", "gap", "failed"];
 
@@ -117,6 +123,7 @@ pub fn start_hubs_at_zero<'a>(hubs: impl IntoIterator<Item = &'a str>) {
 }
 
 fn start_at_zero() {
+    counter!(AUDIT_FAILURES).absolute(0);
     for name in [HTTP_SHED, COMMIT_CONFLICTS, FLOORS_APPENDED, FLOORS_REJOINED] {
         counter!(name).absolute(0);
     }
@@ -147,6 +154,9 @@ fn start_at_zero() {
     for outcome in STORE_OUTCOMES {
         counter!(STORE_FAILURES, "outcome" => outcome).absolute(0);
     }
+    for policy in RATE_POLICIES {
+        counter!(RATE_LIMITED, "policy" => policy).absolute(0);
+    }
     for name in [FLOORS, FEED_CURSOR, FEED_AS_OF] {
         gauge!(name).set(0.0);
     }
@@ -168,6 +178,8 @@ fn describe() {
     describe_counter!(STORE_FAILURES, "Commands that failed in the store, by whether they may have been written.");
     describe_counter!(FLOORS_APPENDED, "Floors appended to the log by this process.");
     describe_counter!(FLOORS_REJOINED, "Floors appended again because the store had lost them.");
+    describe_counter!(AUDIT_FAILURES, "Acts that are missing in the audit trail.");
+    describe_counter!(RATE_LIMITED, "Requests refused by a rate limit.");
     describe_gauge!(FLOORS, "Floors held in memory.");
     describe_gauge!(FEED_CURSOR, "Position in the log up to which this process follows.");
     describe_gauge!(FEED_AS_OF, "Store time at which this process was last known to hold every floor.");

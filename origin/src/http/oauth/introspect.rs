@@ -17,6 +17,7 @@ use super::client;
 use crate::{
     http::{
         App,
+        caller::Caller,
         error::{OAuthError, no_store},
         extract::Form,
         management,
@@ -52,26 +53,43 @@ pub(in crate::http) async fn introspect(
     request_headers: HeaderMap,
     form: Result<Form, OAuthError>,
 ) -> Response {
-    match viewer(&app, &request_headers, form).await {
-        Ok((viewer, form)) => answer(&app, viewer, &form).await.unwrap_or_else(OAuthError::into_response),
+    match asker(&app, &request_headers, form).await {
+        Ok(asker) => answer(&app, &asker).await.unwrap_or_else(OAuthError::into_response),
         Err(refusal) => refusal,
     }
 }
 
-async fn answer(app: &App, viewer: Viewer, form: &Form) -> Result<Response, OAuthError> {
-    let token = form.get("token").ok_or_else(|| OAuthError::invalid_request("the field token is missing"))?;
-    let active = app.service.introspect(token, &viewer).await?;
+/// Who asks, what it may see, and the form.
+struct Asker {
+    viewer: Viewer,
+    /// The management caller; none for a client.
+    caller: Option<Caller>,
+    form: Form,
+}
+
+async fn answer(app: &App, asker: &Asker) -> Result<Response, OAuthError> {
+    let token = asker.form.get("token").ok_or_else(|| OAuthError::invalid_request("the field token is missing"))?;
+    let active = app.service.introspect(token, &asker.viewer).await?;
+    let sees = |token: &ActiveToken| asker.caller.as_ref().is_none_or(|caller| caller.sees(tenant_of(token)));
+    let active = active.filter(sees);
     let mut response = Json(Introspection::from(active)).into_response();
     no_store(response.headers_mut());
     Ok(response)
 }
 
-/// Who asks, and the form.
-async fn viewer(app: &App, headers: &HeaderMap, form: Result<Form, OAuthError>) -> Result<(Viewer, Form), Response> {
+fn tenant_of(token: &ActiveToken) -> Option<&TenantId> {
+    match token {
+        ActiveToken::Access(claims) => claims.tid.as_ref(),
+        ActiveToken::Refresh(token) => token.session.tenant.as_ref(),
+    }
+}
+
+async fn asker(app: &App, headers: &HeaderMap, form: Result<Form, OAuthError>) -> Result<Asker, Response> {
     let authorization = client::authorization(headers).map_err(OAuthError::into_response)?;
     if authorization.is_some_and(|value| is_bearer(value.as_bytes())) {
-        management::check(app, "/oauth2/introspect", headers)?;
-        return Ok((Viewer::Management, form.map_err(OAuthError::into_response)?));
+        let caller = Some(management::check(app, "/oauth2/introspect", headers).await?);
+        let form = form.map_err(OAuthError::into_response)?;
+        return Ok(Asker { viewer: Viewer::Management, caller, form });
     }
     let anonymous =
         authorization.is_none() && form.as_ref().map_or(true, |form| form.get("client_assertion").is_none());
@@ -81,7 +99,7 @@ async fn viewer(app: &App, headers: &HeaderMap, form: Result<Form, OAuthError>) 
     }
     let form = form.map_err(OAuthError::into_response)?;
     let client = client::authenticate(app, headers, &form).await.map_err(OAuthError::into_response)?;
-    Ok((Viewer::Client(client), form))
+    Ok(Asker { viewer: Viewer::Client(client), caller: None, form })
 }
 
 const BEARER: HeaderValue = HeaderValue::from_static(r#"Bearer realm="portcullis""#);

@@ -28,7 +28,7 @@ pub(in crate::http) struct OpenBody {
     #[schema(value_type = schema::ClientName)]
     client_id: ClientId,
     #[schema(value_type = Option<schema::TenantName>)]
-    tenant: Option<TenantId>,
+    pub(super) tenant: Option<TenantId>,
     /// Replaces the subject's roles if given.
     #[schema(value_type = Option<Vec<schema::RoleName>>, max_items = 16)]
     roles: Option<Vec<Role>>,

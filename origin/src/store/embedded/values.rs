@@ -10,6 +10,7 @@ use crate::store::{Key, Swapped};
 
 /// A letter for the kind, then the id.
 pub(super) fn key_bytes(key: &Key) -> Vec<u8> {
+    let slot: [u8; 2];
     let (kind, id): (u8, &[u8]) = match key {
         Key::Session(id) => (b's', id.as_bytes()),
         Key::Subject(id) => (b'u', id.as_str().as_bytes()),
@@ -18,6 +19,14 @@ pub(super) fn key_bytes(key: &Key) -> Vec<u8> {
         Key::Everyone => (b'e', &[]),
         Key::Keys => (b'k', &[]),
         Key::Assertion(id) => (b'a', id),
+        Key::ApiKey(id) => (b'p', id),
+        Key::ApiKeys => (b'P', &[]),
+        Key::AuditHead => (b'G', &[]),
+        Key::AuditSegment(number) => {
+            slot = number.to_be_bytes();
+            (b'g', &slot)
+        }
+        Key::IdempotentAnswer(hash) => (b'i', hash),
     };
     [&[kind], id].concat()
 }
