@@ -25,8 +25,12 @@ try {
 }
 
 async function twoDevices(page, context) {
-  const devices = { browser: deviceOf(page, "Browser"), phone: deviceOf(page, "Phone") };
-  const { browser: web, phone } = devices;
+  const [web, phone] = [deviceOf(page, "Browser"), deviceOf(page, "Phone")];
+  const name = page.getByLabel("Name");
+  await name.fill("No Name");
+  await web.press("Sign in");
+  await page.getByRole("status").getByText("a name has 1 to 32 of a-z and 0-9").waitFor();
+  await name.fill("alice");
   for (const device of [web, phone]) {
     await device.shows("Not signed in");
     await device.press("Sign in");

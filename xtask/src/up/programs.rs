@@ -95,6 +95,8 @@ impl Programs {
         wrangler.current_dir(root()).env("PATH", search_path()?);
         // It runs here, for here: nothing is fetched or reported.
         wrangler.envs([("WRANGLER_SEND_METRICS", "false"), ("CLOUDFLARE_CF_FETCH_ENABLED", "false")]);
+        // For the log.
+        wrangler.env("FORCE_COLOR", "0");
         wrangler.arg("dev").arg(self.edge().join("entry.mjs")).arg("--config").arg(root().join("wrangler.toml"));
         wrangler.args(["--ip", "127.0.0.1", "--port", &gate.to_string()]);
         wrangler.args(["--inspector-port", &inspector.to_string(), "--show-interactive-dev-session", "false"]);
