@@ -158,9 +158,12 @@ impl Subject {
         (self.standing != standing).then(|| Self { standing, ..self.with_sessions_ended(floor) })
     }
 
-    /// Allowed to open sessions again; those of before stay ended. None if it is active already.
-    pub fn enabled(&self) -> Option<Self> {
-        (self.standing != Standing::Active).then(|| Self { standing: Standing::Active, ..self.clone() })
+    /// Allowed to open sessions again; those of before stay ended. The version rises so that whoever holds the record of
+    /// before notices. None if it is active already.
+    pub fn enabled(&self, floor: Version) -> Option<Self> {
+        let standing = Standing::Active;
+        let versions = self.versions.raised(floor);
+        (self.standing != standing).then(|| Self { standing, versions, ..self.clone() })
     }
 }
 
@@ -214,10 +217,11 @@ mod tests {
         let before = subject();
         let disabled = before.disabled(Version::NONE).unwrap();
         assert_eq!(disabled.disabled(Version::NONE), None);
-        let enabled = disabled.enabled().unwrap();
+        let enabled = disabled.enabled(Version::NONE).unwrap();
         assert_eq!(enabled.standing, Standing::Active);
         assert!(!enabled.versions.admits(before.versions.version));
-        assert_eq!(enabled.enabled(), None);
+        assert!(enabled.versions.version > disabled.versions.version, "a record of before is told from this one");
+        assert_eq!(enabled.enabled(Version::NONE), None);
     }
 
     #[test]

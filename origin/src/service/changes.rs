@@ -32,7 +32,7 @@ impl Service {
     pub async fn set_scope(&self, id: SessionId, scope: Option<String>) -> Result<Changed, ServiceError> {
         check_texts(scope.as_deref(), None, &[])?;
         let now = shell::now();
-        let (session, around) = self.session_around(&id, now).await?;
+        let (session, around) = self.live_session(&id, now).await?;
         self.check_client(&session.client_id, scope.as_deref())?;
         let rule = |session: Option<Session>, floor: Version| {
             let session = session.ok_or(ServiceError::NotFound)?;
@@ -57,8 +57,7 @@ impl Service {
     /// [`ServiceError::NotFound`], [`ServiceError::Over`], or the store.
     pub async fn fields(&self, id: SessionId) -> Result<FieldsState, ServiceError> {
         let now = shell::now();
-        let (session, around) = self.session_around(&id, now).await?;
-        session.live(around.as_surroundings(), now).map_err(ServiceError::Over)?;
+        let (session, _) = self.live_session(&id, now).await?;
         Ok(FieldsState { fields: session.fields, revision: session.fields_revision })
     }
 
@@ -69,7 +68,7 @@ impl Service {
     /// [`ServiceError::NotFound`], [`ServiceError::Over`], [`ServiceError::Fields`] for another revision, or the store.
     pub async fn set_fields(&self, id: SessionId, fields: Fields, expected: u32) -> Result<FieldsState, ServiceError> {
         let now = shell::now();
-        let (_, around) = self.session_around(&id, now).await?;
+        let (_, around) = self.live_session(&id, now).await?;
         let rule = |session: Option<Session>, floor: Version| {
             let session = session.ok_or(ServiceError::NotFound)?;
             let around = Surroundings { session_floor: floor, ..around.as_surroundings() };

@@ -53,6 +53,18 @@ async fn a_session_that_is_kept_can_be_stepped_up_at_once() {
     lives(&origin(&store).await, &stepped_up.tokens).await;
 }
 
+/// The other origin holds the record of a disabled subject, and has not heard that it was enabled.
+#[tokio::test]
+async fn a_session_of_a_subject_that_was_enabled_elsewhere_is_refreshed() {
+    let (one, other, _) = two_origins().await;
+    let alice = || "alice".parse().unwrap();
+    one.change_subject(alice(), Command::Disable).await.unwrap();
+    assert!(other.open(request("alice", "acme")).await.is_err(), "it holds the record now");
+    one.change_subject(alice(), Command::Enable).await.unwrap();
+    let opened = one.open(request("alice", "acme")).await.unwrap();
+    lives(&other, &opened.tokens).await;
+}
+
 /// The twin: an origin that has not heard of an end changes nothing about it.
 #[tokio::test]
 async fn a_session_that_was_ended_elsewhere_is_not_changed() {

@@ -14,7 +14,7 @@ use super::{ATTEMPTS, Service, ServiceError, Tokens, events, sessions::kept_unti
 use crate::{
     shell,
     store::{Key, Swapped},
-    telemetry::metrics::{COMMIT_CONFLICTS, REAUTHENTICATIONS_FORCED, REFRESHES, REUSES, SESSIONS_ENDED},
+    telemetry::metrics::{COMMIT_CONFLICTS, REFRESHES, REUSES, SESSIONS_ENDED},
 };
 
 /// A refresh as it was asked for.
@@ -130,8 +130,7 @@ impl Service {
         Ok(swapped)
     }
 
-    /// Refuses a session that is over. What only a floor or a policy says is written into the record, so that neither a
-    /// floor that is forgotten nor a policy that is loosened revives it.
+    /// Refuses the token of a session that is over.
     async fn refuse_over<T>(
         &self,
         id: &SessionId,
@@ -139,19 +138,7 @@ impl Service {
         (why, under_floor): (NotLive, EndReason),
         now: Timestamp,
     ) -> Result<T, ServiceError> {
-        match why {
-            NotLive::UnderFloor => {
-                self.end(id, under_floor, Initiator::System, now).await?;
-            }
-            NotLive::Policy(limit) => {
-                let (changed, _) = self.end(id, EndReason::Policy, Initiator::Policy, now).await?;
-                if changed.written {
-                    let (tier, limit) = (session.tier.name(), limit.name());
-                    counter!(REAUTHENTICATIONS_FORCED, "tier" => tier, "limit" => limit).increment(1);
-                }
-            }
-            NotLive::Ended(_) | NotLive::Idle | NotLive::Expired | NotLive::EndedForAll | NotLive::SubjectDisabled => {}
-        }
+        self.write_over(id, session, (why, under_floor), now).await?;
         events::used_after_end(&self.tags.of(id), session, why);
         Err(ServiceError::InvalidGrant)
     }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     shell,
     store::Key,
-    telemetry::metrics::{REVOCATIONS, SESSIONS_ENDED},
+    telemetry::metrics::{REAUTHENTICATIONS_FORCED, REVOCATIONS, SESSIONS_ENDED},
 };
 
 /// The most sessions of a subject that are listed.
@@ -94,6 +94,31 @@ impl Service {
         Ok((changed, session))
     }
 
+    /// Writes into the record of a session what only a floor or the policy says of it, so that neither another origin, nor a
+    /// floor that is forgotten, nor a policy that is loosened revives what was refused once.
+    pub(super) async fn write_over(
+        &self,
+        id: &SessionId,
+        session: &Session,
+        (why, under_floor): (NotLive, EndReason),
+        now: Timestamp,
+    ) -> Result<(), ServiceError> {
+        match why {
+            NotLive::UnderFloor => {
+                self.end(id, under_floor, Initiator::System, now).await?;
+            }
+            NotLive::Policy(limit) => {
+                let (changed, _) = self.end(id, EndReason::Policy, Initiator::Policy, now).await?;
+                if changed.written {
+                    let (tier, limit) = (session.tier.name(), limit.name());
+                    counter!(REAUTHENTICATIONS_FORCED, "tier" => tier, "limit" => limit).increment(1);
+                }
+            }
+            NotLive::Ended(_) | NotLive::Idle | NotLive::Expired | NotLive::EndedForAll | NotLive::SubjectDisabled => {}
+        }
+        Ok(())
+    }
+
     /// Ends a session whose opening failed, so that nobody has its tokens, if the store lets it; else it runs out.
     pub(super) async fn abandon(&self, id: &SessionId, now: Timestamp) {
         if let Err(error) = self.end(id, EndReason::Revoked, Initiator::System, now).await
@@ -103,16 +128,20 @@ impl Service {
         }
     }
 
-    /// A session and what it depends on, as the store has it now.
-    pub(super) async fn session_around(
-        &self,
-        id: &SessionId,
-        now: Timestamp,
-    ) -> Result<(Session, Around), ServiceError> {
+    /// A session that is alive, and what it depends on, as the store has it now.
+    ///
+    /// # Errors
+    ///
+    /// [`ServiceError::NotFound`], [`ServiceError::Over`], the store.
+    pub(super) async fn live_session(&self, id: &SessionId, now: Timestamp) -> Result<(Session, Around), ServiceError> {
         let stored = self.store.load(&Key::Session(*id)).await?.ok_or(ServiceError::NotFound)?;
         let session = Session::decode(&stored).map_err(ServiceError::Record)?;
         self.read_wider(&session.subject, session.tenant.as_ref()).await?;
         let around = self.around(id, &session, now).await?.ok_or(ServiceError::NotFound)?;
+        if let Err(why) = session.live(around.as_surroundings(), now) {
+            self.write_over(id, &session, (why, EndReason::Revoked), now).await?;
+            return Err(ServiceError::Over(why));
+        }
         Ok((session, around))
     }
 
@@ -137,9 +166,13 @@ impl Service {
     async fn state(&self, id: SessionId, stored: &[u8], now: Timestamp) -> Result<SessionState, ServiceError> {
         let session = Session::decode(stored).map_err(ServiceError::Record)?;
         let over = match self.around(&id, &session, now).await? {
-            Some(around) => session.live(around.as_surroundings(), now).err().map(NotLive::name),
-            None => Some("subject_unknown"),
+            Some(around) => session.live(around.as_surroundings(), now).err(),
+            None => return Ok(SessionState { id, session, over: Some("subject_unknown") }),
         };
+        if let Some(NotLive::UnderFloor) = over {
+            self.write_over(&id, &session, (NotLive::UnderFloor, EndReason::Revoked), now).await?;
+        }
+        let over = over.map(NotLive::name);
         Ok(SessionState { id, session, over })
     }
 }

@@ -44,7 +44,7 @@ impl Service {
     pub async fn step_up(&self, old: SessionId, request: StepUpSession) -> Result<Opened, ServiceError> {
         check_texts(request.scope.as_deref(), request.acr.as_deref(), &request.amr)?;
         let now = shell::now();
-        let (session, around) = self.session_around(&old, now).await?;
+        let (session, around) = self.live_session(&old, now).await?;
         self.check_client(&session.client_id, request.scope.as_deref())?;
         let live = session.live(around.as_surroundings(), now).map_err(ServiceError::Over)?;
         let id = SessionId::from_random(shell::random()?);

@@ -38,7 +38,7 @@ impl Command {
             Self::RevokeSessions => Some(subject.with_sessions_ended(floor)),
             Self::RevokeOthers(id) => Some(subject.with_others_ended(*id, kept, floor)?),
             Self::Disable => subject.disabled(floor),
-            Self::Enable => subject.enabled(),
+            Self::Enable => subject.enabled(floor),
             Self::SetRoles(roles) => subject.with_roles(roles.clone(), floor)?,
         })
     }
@@ -93,15 +93,10 @@ impl Service {
 
     /// The version of the subject that a live session of it was opened under.
     async fn version_of_kept(&self, subject: &SubjectId, kept: &SessionId) -> Result<Version, ServiceError> {
-        let over = ServiceError::Subject(SubjectError::KeptIsOver);
-        let state = match self.session(*kept).await {
-            Err(ServiceError::NotFound) => return Err(over),
-            state => state?,
-        };
-        if state.over.is_none() && state.session.subject == *subject {
-            Ok(state.session.subject_version)
-        } else {
-            Err(over)
+        match self.live_session(kept, shell::now()).await {
+            Ok((session, _)) if session.subject == *subject => Ok(session.subject_version),
+            Ok(_) | Err(ServiceError::NotFound | ServiceError::Over(_)) => Err(SubjectError::KeptIsOver.into()),
+            Err(error) => Err(error),
         }
     }
 

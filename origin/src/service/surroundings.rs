@@ -59,8 +59,26 @@ impl Around {
 }
 
 impl Service {
-    /// What surrounds a session; none if its subject has no record.
+    /// What surrounds a session; none if its subject has no record. A session that was opened under a higher version than
+    /// a cached record has tells that there is a newer one.
     pub(super) async fn around(
+        &self,
+        id: &SessionId,
+        session: &Session,
+        now: Timestamp,
+    ) -> Result<Option<Around>, ServiceError> {
+        let Some(around) = self.cached_around(id, session, now).await? else { return Ok(None) };
+        let is_behind = session.subject_version > around.subject.versions.version
+            || session.everyone_version > around.everyone.version
+            || around.tenant.is_some_and(|tenant| session.tenant_version > tenant.version);
+        if !is_behind {
+            return Ok(Some(around));
+        }
+        self.read_wider(&session.subject, session.tenant.as_ref()).await?;
+        self.cached_around(id, session, now).await
+    }
+
+    async fn cached_around(
         &self,
         id: &SessionId,
         session: &Session,

@@ -170,7 +170,7 @@ fn wider_scopes_and_the_floor_end_a_session_and_a_change_of_roles_does_not() {
     assert_eq!(live(around(&all)), Err(NotLive::EndedForAll));
     let disabled = initial.disabled(Version::NONE).unwrap();
     assert_eq!(live(around(&disabled)), Err(NotLive::SubjectDisabled));
-    assert_eq!(live(around(&disabled.enabled().unwrap())), Err(NotLive::EndedForAll));
+    assert_eq!(live(around(&disabled.enabled(Version::NONE).unwrap())), Err(NotLive::EndedForAll));
     let tenant = Versions::new(Version::NONE).sessions_ended(Version::NONE);
     assert_eq!(live(Surroundings { tenant: Some(&tenant), ..around(&initial) }), Err(NotLive::EndedForAll));
     let everyone = EVERYONE.sessions_ended(Version::NONE);

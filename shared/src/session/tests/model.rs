@@ -294,7 +294,7 @@ impl World {
                 }
             }
             Command::Enable => {
-                if let Some(next) = self.subject.enabled() {
+                if let Some(next) = self.subject.enabled(floor) {
                     self.set_subject(next, crash);
                 }
             }
