@@ -17,6 +17,8 @@ mod faults;
 pub mod introspect;
 #[cfg(test)]
 mod life_faults;
+#[cfg(test)]
+mod life_model;
 mod limit;
 pub mod open;
 pub mod own;
