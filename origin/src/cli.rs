@@ -1,8 +1,14 @@
 //! The command line: one file per subcommand; here is the list of them, and what they share.
 
+mod api;
+mod apikeys;
+mod audit;
 mod config;
 mod keys;
 mod serve;
+mod sessions;
+mod subjects;
+mod tenants;
 
 use std::path::PathBuf;
 
@@ -13,7 +19,7 @@ use crate::config::{Config, ConfigError};
 
 /// The origin of Portcullis: sessions, tokens and the feed of floors.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version)]
+#[command(name = "portcullis", version, after_help = api::EXIT_CODES)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -26,6 +32,16 @@ enum Command {
     /// The signing keys.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Sessions, through the management API.
+    Sessions(sessions::Arguments),
+    /// Subjects, through the management API.
+    Subjects(subjects::Arguments),
+    /// Tenants, through the management API.
+    Tenants(tenants::Arguments),
+    /// The keys of the management API.
+    Apikeys(apikeys::Arguments),
+    /// Who did what to whom, when and why, newest first.
+    Audit(audit::Arguments),
     /// Print the documented configuration with every default and limit, or check one with --config.
     Config(ConfigFile),
 }
@@ -52,8 +68,18 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Serve(file) => serve::run(&file),
         Command::Keys(command) => keys::run(&command),
+        Command::Sessions(arguments) => sessions::run(&arguments),
+        Command::Subjects(arguments) => subjects::run(&arguments),
+        Command::Tenants(arguments) => tenants::run(&arguments),
+        Command::Apikeys(arguments) => apikeys::run(&arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Config(file) => config::run(&file),
     }
+}
+
+/// The exit code of a failure: see [`api::EXIT_CODES`].
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    error.downcast_ref().map_or(1, api::exit_code)
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

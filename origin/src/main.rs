@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // `{:#}` prints the chain of causes on one line.
             eprintln!("portcullis: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(cli::exit_code(&error))
         }
     }
 }

@@ -1,0 +1,70 @@
+//! `portcullis apikeys`.
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::json;
+
+use super::api::Api;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    api: Api,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The keys, oldest first.
+    List {
+        /// Where the page before ended.
+        #[arg(long)]
+        cursor: Option<String>,
+    },
+    /// One key.
+    Show { id: String },
+    /// Make a key, and print it this once.
+    Create {
+        /// For people.
+        name: String,
+        /// What it may do; may be given several times.
+        #[arg(long = "scope", required = true)]
+        scopes: Vec<String>,
+        /// The one tenant that it may touch.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// After how many seconds it ends.
+        #[arg(long)]
+        expires_in_s: Option<u64>,
+    },
+    /// Give a key a new secret, and print it this once.
+    Rotate {
+        id: String,
+        /// For how many seconds the secret of before still counts.
+        #[arg(long, default_value_t = 86_400)]
+        overlap_s: u64,
+    },
+    /// End a key.
+    Remove { id: String },
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let api = &arguments.api;
+    match &arguments.command {
+        Command::List { cursor } => {
+            let query: Vec<(&str, &str)> = cursor.iter().map(|cursor| ("cursor", cursor.as_str())).collect();
+            let answer = api.call(Method::GET, &["v1", "apikeys"], &query, None)?;
+            api.list(&answer, "api_keys", &["id", "name", "scopes", "tenant", "expires_at", "last_used_at"])
+        }
+        Command::Show { id } => api.show(&api.get(&["v1", "apikeys", id])?),
+        Command::Create { name, scopes, tenant, expires_in_s } => {
+            let body = json!({ "name": name, "scopes": scopes, "tenant": tenant, "expires_in_s": expires_in_s });
+            api.act(Method::POST, &["v1", "apikeys"], &body)
+        }
+        Command::Rotate { id, overlap_s } => {
+            api.act(Method::POST, &["v1", "apikeys", id, "rotate"], &json!({ "overlap_s": overlap_s }))
+        }
+        Command::Remove { id } => api.act(Method::DELETE, &["v1", "apikeys", id], &json!({})),
+    }
+}

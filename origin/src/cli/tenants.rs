@@ -1,0 +1,26 @@
+//! `portcullis tenants`.
+
+use clap::Subcommand;
+use reqwest::Method;
+use serde_json::json;
+
+use super::api::Api;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    api: Api,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// End every session of a tenant; may be repeated.
+    Revoke { tenant: String },
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let Command::Revoke { tenant } = &arguments.command;
+    arguments.api.act(Method::POST, &["v1", "tenants", tenant, "revoke"], &json!({}))
+}
