@@ -206,8 +206,11 @@ async fn a_client_revokes_its_own_tokens_of_either_kind() -> Tested {
         assert_eq!((status, text(&body, "error")), (400, "invalid_grant"), "REV-05: {kind}");
         let (status, _, body) = send(revoke(text(&opened, kind), kind, "backend")).await?;
         assert_eq!((status, text(&body, "error")), (400, "invalid_client"), "REV-01: {kind}");
+        // The last character holds a few bits only, so a fixed one may be the right one.
         let changed = text(&opened, kind).replace('.', "_");
-        let made_up = format!("{}A", &changed[..changed.len().saturating_sub(1)]);
+        let (kept, last) = changed.split_at(changed.len().saturating_sub(3));
+        let made_up =
+            format!("{kept}{}{}", if last.starts_with('A') { 'B' } else { 'A' }, last.get(1..).unwrap_or_default());
         assert_eq!(send(revoke(&made_up, kind, "web")).await?.0, 200, "REV-02: {kind}");
     }
     assert_eq!(is_active(&origin, &opened).await?, (true, true), "REV-05: still alive");
