@@ -16,6 +16,8 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
+use crate::origin_process::MANAGEMENT_KEY;
+
 /// One connection.
 pub(crate) struct Connection {
     sender: SendRequest<Full<Bytes>>,
@@ -69,6 +71,29 @@ impl Drop for Connection {
 pub(crate) fn get(path: &str, token: &str) -> anyhow::Result<Request<Full<Bytes>>> {
     let request = Request::get(path).header(header::HOST, "bench.example");
     Ok(request.header(header::AUTHORIZATION, format!("Bearer {token}")).body(Full::default())?)
+}
+
+/// A management call with a JSON body.
+///
+/// # Errors
+///
+/// The path is none.
+pub(crate) fn managed(path: &str, body: &serde_json::Value) -> anyhow::Result<Request<Full<Bytes>>> {
+    post(path, "application/json", body.to_string(), Some(MANAGEMENT_KEY))
+}
+
+/// A `POST` of a body of a media type, with a bearer key if it needs one.
+///
+/// # Errors
+///
+/// The path is none.
+pub(crate) fn post(path: &str, kind: &str, body: String, key: Option<&str>) -> anyhow::Result<Request<Full<Bytes>>> {
+    let request = Request::post(path).header(header::HOST, "bench.example").header(header::CONTENT_TYPE, kind);
+    let request = match key {
+        Some(key) => request.header(header::AUTHORIZATION, format!("Bearer {key}")),
+        None => request,
+    };
+    Ok(request.body(Full::new(Bytes::from(body)))?)
 }
 
 /// Sends `requests` over `connections`, each of which takes every so-manieth; the bodies in the order of the requests.

@@ -8,8 +8,11 @@ mod edge;
 mod floors;
 mod gate;
 mod machine;
+mod origin;
 mod origin_process;
 mod process;
+mod propagation;
+mod redis;
 mod report;
 mod stats;
 mod tokens;
@@ -40,6 +43,10 @@ struct Arguments {
 enum Benchmark {
     /// Processor time of a request at the gate, beside an empty Worker and JavaScript with jose.
     Gate(gate::Arguments),
+    /// Time from an acknowledged revocation to the refusal at every gate.
+    Propagation(propagation::Arguments),
+    /// Sessions at the origin: bytes, round trips, processor time, requests a second.
+    Origin(origin::Arguments),
     /// A million floors: memory, look-up, merge.
     Floors(floors::Arguments),
 }
@@ -60,6 +67,8 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let report = match &arguments.benchmark {
         Benchmark::Gate(arguments) => gate::run(arguments).await?,
+        Benchmark::Propagation(arguments) => propagation::run(arguments).await?,
+        Benchmark::Origin(arguments) => origin::run(arguments).await?,
         Benchmark::Floors(arguments) => floors::run(arguments).await?,
     };
     report.publish(arguments.json.as_deref())?;

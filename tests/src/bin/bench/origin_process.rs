@@ -18,7 +18,8 @@ use crate::{client::Connection, process::Process, tokens::ISSUER};
 
 const MASTER_KEY: &str = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a";
 
-const MANAGEMENT_KEY: &str = "management-key-of-a-benchmark";
+/// The bearer key of management calls.
+pub(crate) const MANAGEMENT_KEY: &str = "management-key-of-a-benchmark";
 
 const READY_MAX: Duration = Duration::from_secs(20);
 
@@ -32,7 +33,7 @@ pub(crate) struct Plan {
 
 /// An origin that runs.
 pub(crate) struct OriginProcess {
-    _process: Process,
+    pub(crate) process: Process,
     pub(crate) address: SocketAddr,
     _directory: TempDir,
 }
@@ -46,7 +47,7 @@ impl Plan {
     pub(crate) fn new(redis: Option<SocketAddr>) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let store = match redis {
-            Some(address) => format!("redis://{address}/0"),
+            Some(address) => format!("redis://{address}"),
             None => format!("embedded:{}", directory.path().join("store.db").display()),
         };
         Ok(Self { address: SocketAddr::from(([127, 0, 0, 1], free_port()?)), store, directory })
@@ -73,7 +74,7 @@ impl Plan {
         let mut command = self.command(&["serve"], hubs)?;
         // Lines are written as in service, and read by nobody.
         let process = Process::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))?;
-        let origin = OriginProcess { _process: process, address: self.address, _directory: self.directory };
+        let origin = OriginProcess { process, address: self.address, _directory: self.directory };
         let started = Instant::now();
         while !origin.is_ready().await {
             if started.elapsed() > READY_MAX {

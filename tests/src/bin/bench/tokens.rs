@@ -5,8 +5,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use ::origin::{config::SigningAlgorithm, keys::TokenKey};
 use anyhow::Context as _;
-use origin::{config::SigningAlgorithm, keys::TokenKey};
 use shared::{
     revocation::Version,
     token::{Audience, Claims},

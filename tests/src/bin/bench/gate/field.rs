@@ -2,9 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use ::origin::config::SigningAlgorithm::{Ed25519, Es256};
 use anyhow::ensure;
 use hyper::StatusCode;
-use origin::config::SigningAlgorithm::{Ed25519, Es256};
 use portcullis_tests::eventually;
 use serde_json::{Value, json};
 

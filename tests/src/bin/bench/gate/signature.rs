@@ -1,12 +1,12 @@
 //! The signature check alone, by everything that could do it inside workerd.
 
+use ::origin::config::SigningAlgorithm;
 use aws_lc_rs::{
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair as _},
 };
 use base64ct::{Base64, Encoding as _};
 use hyper::StatusCode;
-use origin::config::SigningAlgorithm;
 
 use crate::{
     client::{get, send_all},

@@ -1,0 +1,114 @@
+//! The life of many sessions over HTTP.
+
+use std::time::Instant;
+
+use anyhow::Context as _;
+use http_body_util::Full;
+use hyper::{Request, StatusCode, body::Bytes};
+use serde_json::{Value, json};
+
+use crate::{
+    client::{managed, post, send_all},
+    origin_process::{MANAGEMENT_KEY, OriginProcess, Plan},
+    redis::Redis,
+};
+
+/// In the order in which a session lives through them.
+pub(super) const OPERATIONS: [&str; 4] = ["open", "introspect", "refresh", "revoke"];
+
+/// Subjects that open sessions in turn: the origin keeps what it knows of them.
+const SUBJECTS: usize = 200;
+
+/// An origin over one store.
+pub(super) struct Contestant {
+    pub(super) name: &'static str,
+    /// By operation.
+    pub(super) samples: [Samples; 4],
+    origin: OriginProcess,
+    redis: Option<Redis>,
+}
+
+/// One figure per round.
+#[derive(Default)]
+pub(super) struct Samples {
+    /// Microseconds of the origin per request.
+    pub(super) origin: Vec<f64>,
+    /// Microseconds of the server of the store per request.
+    pub(super) store: Vec<f64>,
+    /// Requests a second.
+    pub(super) rate: Vec<f64>,
+}
+
+impl Contestant {
+    pub(super) async fn start(name: &'static str, redis: Option<Redis>) -> anyhow::Result<Self> {
+        let origin = Plan::new(redis.as_ref().map(|redis| redis.address))?.start(&[]).await?;
+        Ok(Self { name, samples: Default::default(), origin, redis })
+    }
+
+    /// Opens, introspects, refreshes and revokes `count` sessions.
+    ///
+    /// # Errors
+    ///
+    /// Something is not answered as it must be.
+    pub(super) async fn turn(&mut self, count: u32, connections: usize, counts: bool) -> anyhow::Result<()> {
+        let count = usize::try_from(count)?;
+        let open = (0..count).map(|number| {
+            let subject = format!("u_7Qm2xV9aLk3RtY0pWcZ{:03}", number % SUBJECTS);
+            let body = json!({ "subject": subject, "client_id": "web", "tenant": "acme", "roles": ["member", "editor"],
+                "scope": "read write", "amr": ["pwd"] });
+            managed("/v1/sessions", &body)
+        });
+        let opened =
+            self.measured(0, open.collect::<Result<_, _>>()?, StatusCode::CREATED, connections, counts).await?;
+        let opened = opened.iter().map(|body| serde_json::from_slice(body)).collect::<Result<Vec<Value>, _>>()?;
+        let each = |make: &dyn Fn(&Value) -> anyhow::Result<Request<Full<Bytes>>>| {
+            opened.iter().map(make).collect::<anyhow::Result<Vec<_>>>()
+        };
+
+        let introspect = each(&|opened| form("/oauth2/introspect", format!("token={}", text(opened, "access_token")?)));
+        self.measured(1, introspect?, StatusCode::OK, connections, counts).await?;
+        let refresh = each(&|opened| {
+            let token = text(opened, "refresh_token")?;
+            form("/oauth2/token", format!("grant_type=refresh_token&client_id=web&refresh_token={token}"))
+        });
+        self.measured(2, refresh?, StatusCode::OK, connections, counts).await?;
+        let revoke =
+            each(&|opened| managed(&format!("/v1/sessions/{}/revoke", text(opened, "session_id")?), &json!({})));
+        self.measured(3, revoke?, StatusCode::OK, connections, counts).await?;
+        Ok(())
+    }
+
+    async fn measured(
+        &mut self,
+        operation: usize,
+        requests: Vec<Request<Full<Bytes>>>,
+        expected: StatusCode,
+        connections: usize,
+        counts: bool,
+    ) -> anyhow::Result<Vec<Bytes>> {
+        let number = requests.len() as f64;
+        let store = || self.redis.as_ref().map(|redis| redis.process.cpu()).transpose();
+        let (origin_before, store_before, started) = (self.origin.process.cpu()?, store()?, Instant::now());
+        let bodies = send_all(self.origin.address, connections, requests, expected).await?;
+        let took = started.elapsed();
+        let (origin_after, store_after) = (self.origin.process.cpu()?, store()?);
+        if counts {
+            let samples = &mut self.samples[operation];
+            samples.rate.push(number / took.as_secs_f64());
+            samples.origin.push(origin_after.saturating_sub(origin_before).as_secs_f64() * 1e6 / number);
+            let store = store_after.zip(store_before);
+            samples.store.extend(store.map(|(after, before)| (after - before).as_secs_f64() * 1e6 / number));
+        }
+        Ok(bodies)
+    }
+}
+
+fn text<'a>(opened: &'a Value, name: &str) -> anyhow::Result<&'a str> {
+    opened[name].as_str().with_context(|| format!("an answer lacks {name}"))
+}
+
+/// A form; introspection needs a credential, a public client's refresh has none.
+fn form(path: &str, body: String) -> anyhow::Result<Request<Full<Bytes>>> {
+    let key = path.ends_with("introspect").then_some(MANAGEMENT_KEY);
+    post(path, "application/x-www-form-urlencoded", body, key)
+}

@@ -1,0 +1,228 @@
+//! From the acknowledgement of a revocation to the first refusal at every gate.
+
+mod tap;
+mod watch;
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use hyper::StatusCode;
+use portcullis_tests::eventually;
+use serde_json::{Value, json};
+
+use self::{tap::Tap, watch::Watch};
+use crate::{
+    client::{Connection, managed},
+    edge::{Edge, RunningEdge},
+    origin_process::{OriginProcess, Plan},
+    report::{Report, Table, figure},
+    stats::percentile,
+    workerd,
+};
+
+/// How propagation is measured.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// How many gates; each has an isolate, a replica and a socket of its own within one workerd.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
+    gates: u16,
+    /// Revocations in each of the two modes.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(50..=1_000))]
+    revocations: u16,
+    /// Requests a second that all gates together are polled with.
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(10..=20_000))]
+    polls: u32,
+}
+
+/// The gates answer by themselves.
+const POLICY: &str = "[upstreams]\napp = \"self\"\n[[routes]]\nid = \"all\"\npath = \"/*\"\nupstream = \"app\"\n";
+
+/// How stale a replica may be on a route that does not say.
+const BOUND_MS: f64 = 5_000.0;
+
+/// How long a gate without traffic is left alone before a revocation.
+const IDLE: Duration = Duration::from_millis(700);
+
+/// What the gates see before a revocation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// The requests of the poll never cease.
+    Traffic,
+    /// Nothing for a while; the first request comes right after the acknowledgement.
+    Idle,
+}
+
+/// One revocation, in milliseconds.
+struct Sample {
+    /// Inside the origin, until records were read and written, and until the log was.
+    store: f64,
+    log: f64,
+    /// From the acknowledgement to the arrival of the frame at the hub; below zero if it was there first.
+    push: f64,
+    /// From there to the hub's answer.
+    hub: f64,
+    /// From there to the first refusal, at each gate.
+    gates: Vec<f64>,
+    /// From the acknowledgement to the first refusal, at each gate.
+    whole: Vec<f64>,
+    /// Requests that a gate let pass after the acknowledgement, at each gate.
+    passed: Vec<f64>,
+}
+
+pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
+    let Arguments { gates, revocations, polls } = *arguments;
+    let pause = Duration::from_secs_f64(f64::from(gates) / f64::from(polls));
+    let mut report = Report::new("propagation");
+    report.version(workerd::version());
+    report
+        .method(format!("{gates} gates with a hub in one workerd; each gate has its own isolate, replica and socket"));
+    report.method(format!(
+        "{revocations} revocations a mode; every gate is asked every {} ms, so no figure is finer than that",
+        figure(pause.as_secs_f64() * 1e3)
+    ));
+    report.method(
+        "from the HTTP answer of the origin (release build, embedded store) to the first 401 of a gate; wall-clock",
+    );
+    report.method("push and hub are seen by a tap between them, which itself takes part of a millisecond");
+
+    let world = World::start(gates).await?;
+    let mut parts = Table::new("Milliseconds", ["", "p50", "p99", "max"]);
+    for (mode, name) in [(Mode::Traffic, "steady requests"), (Mode::Idle, "idle gates")] {
+        let mut samples = Vec::new();
+        for _ in 0..revocations {
+            samples.push(world.revoke(mode, pause).await?);
+        }
+        describe(&mut parts, name, &samples);
+        let whole: Vec<f64> = samples.iter().flat_map(|sample| sample.whole.iter().copied()).collect();
+        report.target(
+            format!("longest from acknowledgement to refusal, {name}"),
+            percentile(&whole, 1.0),
+            BOUND_MS,
+            "ms",
+        );
+    }
+    report.table(parts);
+    Ok(report)
+}
+
+fn describe(table: &mut Table, mode: &str, samples: &[Sample]) {
+    let one = |part: fn(&Sample) -> f64| samples.iter().map(part).collect::<Vec<_>>();
+    let all = |part: fn(&Sample) -> &Vec<f64>| samples.iter().flat_map(part).copied().collect::<Vec<_>>();
+    let rows = [
+        ("from acknowledgement to refusal", all(|sample| &sample.whole)),
+        ("- store: records read and written, before the acknowledgement", one(|sample| sample.store)),
+        ("- log: the floor appended, before the acknowledgement", one(|sample| sample.log)),
+        ("- push: from the acknowledgement to the hub", one(|sample| sample.push)),
+        ("- hub: kept and answered", one(|sample| sample.hub)),
+        ("- gate: from there to its refusal", all(|sample| &sample.gates)),
+        ("requests that passed after the acknowledgement, at each gate", all(|sample| &sample.passed)),
+    ];
+    for (name, values) in rows {
+        let shares = [0.5, 0.99, 1.0].map(|share| figure(percentile(&values, share)));
+        table.row(std::iter::once(format!("{mode}: {name}")).chain(shares));
+    }
+}
+
+/// Origin, tap, hub and gates.
+struct World {
+    origin: OriginProcess,
+    tap: Tap,
+    gates: Vec<SocketAddr>,
+    _edge: RunningEdge,
+}
+
+impl World {
+    async fn start(gates: u16) -> anyhow::Result<Self> {
+        let plan = Plan::new(None)?;
+        let edge = Edge {
+            gates: usize::from(gates),
+            policy: POLICY,
+            origin: plan.address,
+            feed_key: plan.feed_key()?,
+            trusted: None,
+            upstream: "self".to_owned(),
+        };
+        let running = edge.start()?;
+        let tap = Tap::start(running.push_url(), &edge.feed_key).await?;
+        let origin = plan.start(&[("bench", tap.url())]).await?;
+        let addresses = (0..gates).map(|gate| running.workerd.address(&format!("gate{gate}")));
+        let gates = addresses.collect::<anyhow::Result<Vec<_>>>()?;
+        let world = Self { origin, tap, gates, _edge: running };
+        let (_, token) = world.open().await?;
+        for gate in &world.gates {
+            eventually("a gate", async || ask(*gate, &token).await.is_ok_and(|status| status == 204).then_some(()))
+                .await?;
+        }
+        Ok(world)
+    }
+
+    /// Id and access token of a new session.
+    async fn open(&self) -> anyhow::Result<(String, String)> {
+        let opened = self.manage("/v1/sessions", &json!({ "subject": "alice", "client_id": "web" })).await?;
+        let text = |name: &str| Ok::<_, anyhow::Error>(opened[name].as_str().context("a field is missing")?.to_owned());
+        Ok((text("session_id")?, text("access_token")?))
+    }
+
+    async fn manage(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let (_, body) = Connection::open(self.origin.address).await?.send(managed(path, body)?).await?;
+        Ok(serde_json::from_slice(&body)?)
+    }
+
+    async fn revoke(&self, mode: Mode, pause: Duration) -> anyhow::Result<Sample> {
+        let (session, token) = self.open().await?;
+        let mut watches = Vec::new();
+        for (gate, index) in self.gates.iter().zip(0_u32..) {
+            // Spread over the pause, so that the gates do not all ask at once.
+            let offset = pause.mul_f64(f64::from(index) / self.gates.len() as f64);
+            watches.push(Watch::prepare(*gate, token.clone(), pause, offset).await?);
+        }
+        // The connection is there before the clock starts.
+        let mut connection = Connection::open(self.origin.address).await?;
+        if mode == Mode::Idle {
+            tokio::time::sleep(IDLE).await;
+        } else {
+            watches.iter_mut().for_each(Watch::start);
+            tokio::time::sleep(IDLE).await;
+        }
+        let request = managed(&format!("/v1/sessions/{session}/revoke"), &json!({}))?;
+        let (status, body) = connection.send(request).await?;
+        let acknowledged = Instant::now();
+        anyhow::ensure!(status == StatusCode::OK, "the revocation was answered {status}");
+        if mode == Mode::Idle {
+            watches.iter_mut().for_each(Watch::start);
+        }
+        let changed: Value = serde_json::from_slice(&body)?;
+        let cursor = changed["cursor"].as_u64().context("the answer has no cursor")?;
+        let (arrived, answered) = self.tap.of(cursor).await?;
+        let (mut gates, mut whole, mut passed) = (Vec::new(), Vec::new(), Vec::new());
+        for watch in watches {
+            let seen = watch.refused(acknowledged).await?;
+            gates.push(since(answered, seen.refused_at));
+            whole.push(since(acknowledged, seen.refused_at));
+            passed.push(f64::from(seen.passed));
+        }
+        let micros = |name: &str| changed["timings_us"][name].as_f64().unwrap_or(0.0) / 1e3;
+        Ok(Sample {
+            store: micros("load") + micros("record"),
+            log: micros("log"),
+            push: since(acknowledged, arrived),
+            hub: since(arrived, answered),
+            gates,
+            whole,
+            passed,
+        })
+    }
+}
+
+async fn ask(gate: SocketAddr, token: &str) -> anyhow::Result<u16> {
+    Ok(Connection::open(gate).await?.ask("/", token).await?.as_u16())
+}
+
+/// Milliseconds; below zero if `to` came first.
+fn since(from: Instant, to: Instant) -> f64 {
+    let forward = to.saturating_duration_since(from).as_secs_f64();
+    (forward - from.saturating_duration_since(to).as_secs_f64()) * 1e3
+}
