@@ -126,6 +126,7 @@ fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
     let writes = method != "get";
     let has_body = operation.contains_key("requestBody");
     let is_guarded = operation.contains_key("security");
+    let is_managed = operation.get("security").is_some_and(|security| !security[0][SCHEME].is_null());
     let mut statuses = vec!["400", "429", "500", "503"];
     if is_guarded {
         statuses.extend(["401", "403"]);
@@ -136,7 +137,7 @@ fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
     if has_body {
         statuses.extend(["413", "415", "422"]);
     }
-    if is_guarded && writes && !is_oauth(path) {
+    if is_managed && writes && !is_oauth(path) {
         let parameters = operation.entry("parameters").or_insert_with(|| json!([]));
         if let Some(parameters) = parameters.as_array_mut() {
             parameters.push(reason_header());
@@ -218,6 +219,9 @@ mod tests {
                 if path.starts_with("/v1/me/") {
                     // A user's own calls take an access token, and no API key can make them.
                     assert!(operation["security"][0]["access_token"].is_array(), "{method} {path}");
+                    let headers =
+                        operation["parameters"].as_array().into_iter().flatten().filter(|p| p["in"] == "header");
+                    assert_eq!(headers.count(), 0, "{method} {path}: only the management API heeds them");
                     assert_eq!(known.scopes, None, "{method} {path}");
                 } else {
                     let scopes = operation["security"][0][SCHEME].as_array().unwrap();
