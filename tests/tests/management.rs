@@ -449,6 +449,31 @@ async fn guessing_is_throttled_by_address() -> Tested {
     Ok(())
 }
 
+/// REV-08: revocation answers 200 for any token, so an address is limited in how often it asks; another one is not.
+#[tokio::test]
+async fn scanning_by_revocation_is_throttled_by_address() -> Tested {
+    let directory = tempfile::tempdir()?;
+    let set = |config: &mut origin::config::Config| {
+        config.limits.address_requests_per_minute = 5;
+        config.server.client_address_header = "x-client".to_owned();
+    };
+    let origin = TestOrigin::start_with(directory.path(), set).await?;
+    let scan = async |address: &str| -> anyhow::Result<Answer> {
+        let request = origin.request(Method::POST, "/oauth2/revoke").header("x-client", address);
+        Answer::read(request.form(&[("token", "guess"), ("client_id", "web")]).send().await?).await
+    };
+    let mut last = scan("192.0.2.1").await?;
+    let first = last.status;
+    for _ in 0..20 {
+        last = scan("192.0.2.1").await?;
+    }
+    assert_eq!((first, last.status, last.text("error")), (200, 429, "temporarily_unavailable"), "{}", last.body);
+    assert!(last.header("retry-after").parse::<u64>()? >= 1);
+    assert_eq!(scan("192.0.2.2").await?.status, 200);
+    origin.stop().await;
+    Ok(())
+}
+
 /// PRB-01, PRB-03, HDR-02: whoever refuses, it is a problem, and says nothing of the inside.
 #[tokio::test]
 async fn every_refusal_is_a_problem() -> Tested {
