@@ -5,6 +5,7 @@ mod apikeys;
 mod audit;
 mod config;
 mod keys;
+pub(crate) mod plan;
 mod serve;
 mod sessions;
 mod subjects;
@@ -42,6 +43,8 @@ enum Command {
     Apikeys(apikeys::Arguments),
     /// Who did what to whom, when and why, newest first.
     Audit(audit::Arguments),
+    /// Print what an installation needs in memory, CPU and traffic, on an ordinary day and on a bad one.
+    Plan(plan::Figures),
     /// Print the documented configuration with every default and limit, or check one with --config.
     Config(ConfigFile),
 }
@@ -73,6 +76,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Tenants(arguments) => tenants::run(&arguments),
         Command::Apikeys(arguments) => apikeys::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
+        Command::Plan(figures) => plan::run(&figures),
         Command::Config(file) => config::run(&file),
     }
 }

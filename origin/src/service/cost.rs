@@ -1,9 +1,13 @@
 //! What operations cost in round trips to the store, counted on the stores that are used.
 
-use super::faults::{origin, origin_with, refresh, request};
+use super::{
+    faults::{origin, origin_with, refresh, request},
+    open::OpenSession,
+};
 use crate::{
+    cli::plan::RECORD_FIXED_BYTES,
     config::{Config, Store, StoreUrl},
-    store::{AnyStore, test_server::Server},
+    store::{AnyStore, Key, faulty::FaultyStore, test_server::Server},
 };
 
 async fn open(url: String) -> AnyStore {
@@ -60,4 +64,25 @@ async fn a_limit_costs_two_round_trips_and_an_eviction_four_more() {
     open_costs(&limited).await;
     assert_eq!(open_costs(&limited).await, 5);
     assert_eq!(open_costs(&limited).await, 9);
+}
+
+/// A record of ordinary content is small, and `portcullis plan` does not count it smaller than it is.
+#[tokio::test]
+async fn an_ordinary_record_has_at_most_160_bytes() {
+    let store = AnyStore::new(FaultyStore::new());
+    let ordinary = OpenSession {
+        scope: Some("read write".to_owned()),
+        acr: Some("aal2".to_owned()),
+        amr: vec!["pwd".to_owned(), "otp".to_owned()],
+        ..request("3f1c2b0e-9a55-4c7e-8a3e-8b0d6d6f2a11", "acme-corporation")
+    };
+    let names = 36 + 16 + "web".len() + "read write".len() + "aal2".len() + "pwdotp".len();
+    let service = origin(&store).await;
+    let mut tokens = service.open(ordinary).await.unwrap();
+    for _ in 0..3 {
+        tokens.tokens = refresh(&service, &tokens.tokens.refresh_token).await.unwrap();
+    }
+    let record = store.load(&Key::Session(tokens.session_id)).await.unwrap().unwrap();
+    assert!(record.len() <= 160, "{} bytes", record.len());
+    assert!(record.len() <= RECORD_FIXED_BYTES as usize + names, "{} bytes, {names} of them names", record.len());
 }
