@@ -21,6 +21,9 @@ use crate::origin::{Origin, embedded};
 /// How long a client repeats a command.
 const PATIENCE: Duration = Duration::from_secs(25);
 
+/// How often the embedded store loses its process: about 20 s of test on a busy machine.
+const KILLS: usize = 60;
+
 /// The clients that work at the same time.
 const CLIENTS: usize = 4;
 
@@ -136,14 +139,15 @@ enum End {
     Kill,
 }
 
-async fn an_origin_that_ends(end: End) {
+/// `progress` says how many commands are acknowledged before the end with this number.
+async fn an_origin_that_ends(end: End, times: usize, progress: impl Fn(usize) -> usize) {
     let directory = tempfile::tempdir().unwrap();
     let store = embedded(directory.path());
     let mut origin = Origin::start(&store, &[]);
     let address = origin.address().to_owned();
     let load = Load::start(&address);
-    for _ in 0..2 {
-        load.goes_on(60).await;
+    for number in 0..times {
+        load.goes_on(progress(number)).await;
         match end {
             End::Terminate => assert!(origin.terminate(), "a stop by SIGTERM is a success"),
             End::Kill => origin.kill(),
@@ -157,12 +161,13 @@ async fn an_origin_that_ends(end: End) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_that_is_terminated_under_load_loses_nothing() {
-    an_origin_that_ends(End::Terminate).await;
+    an_origin_that_ends(End::Terminate, 2, |_| 60).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_origin_that_is_killed_under_load_loses_nothing() {
-    an_origin_that_ends(End::Kill).await;
+async fn an_origin_that_is_killed_again_and_again_loses_nothing() {
+    // Every kill comes in the middle of writes, each time at another point of them.
+    an_origin_that_ends(End::Kill, KILLS, |number| 1 + number % 13).await;
 }
 
 /// A Redis that keeps every acknowledged write; it ends with the test.
