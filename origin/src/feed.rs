@@ -5,6 +5,7 @@
 //! and from hubs before anything is said about it.
 
 mod frames;
+mod keys;
 mod push;
 mod recent;
 mod rejoin;
@@ -32,7 +33,7 @@ use tokio::{
 use self::state::State;
 use crate::{
     config::Config,
-    keys::KeyRing,
+    keys::Keys,
     store::{AnyStore, StoreError},
     telemetry::metrics::{FEED_AS_OF, FEED_CURSOR, FLOORS},
 };
@@ -74,7 +75,7 @@ pub enum FeedError {
 /// Holds the floors and follows the log.
 pub struct Feed {
     store: Arc<AnyStore>,
-    keys: Arc<KeyRing>,
+    keys: Arc<Keys>,
     state: RwLock<State>,
     head: watch::Sender<Cursor>,
     floors_max: usize,
@@ -89,7 +90,7 @@ impl Feed {
     /// # Errors
     ///
     /// The store does not answer, or holds more floors than `limits.floors`.
-    pub async fn load(store: Arc<AnyStore>, keys: Arc<KeyRing>, config: &Config) -> Result<Arc<Self>, FeedError> {
+    pub async fn load(store: Arc<AnyStore>, keys: Arc<Keys>, config: &Config) -> Result<Arc<Self>, FeedError> {
         let snapshot = store.snapshot().await?;
         let floors_max = usize::try_from(config.limits.floors).unwrap_or(usize::MAX);
         let state = State::new(&snapshot);
@@ -157,7 +158,7 @@ impl Feed {
     /// Where a replica stands that has everything this process has.
     fn position(&self) -> Position {
         let state = self.read();
-        Position { epoch: state.epoch, cursor: state.recent.end(), keys: self.keys.version() }
+        Position { epoch: state.epoch, cursor: state.recent.end(), keys: self.keys.current().version() }
     }
 
     fn report(&self) {
@@ -177,7 +178,7 @@ impl Feed {
     }
 }
 
-/// Starts the tail of the log, the upkeep, and one push task per hub.
+/// Starts the tails of the log and of the keys, the upkeep, and one push task per hub.
 ///
 /// # Errors
 ///
@@ -191,6 +192,7 @@ pub fn spawn(
     let client = client(config)?;
     let heartbeat = config.feed.heartbeat();
     tasks.spawn(tail::run(Arc::clone(&feed), heartbeat, stopped.clone()));
+    tasks.spawn(keys::run(Arc::clone(&feed), heartbeat, stopped.clone()));
     tasks.spawn(tail::forget(Arc::clone(&feed), stopped.clone()));
     for hub in &config.hubs {
         tasks.spawn(push::run(hub.clone(), Arc::clone(&feed), client.clone(), heartbeat, stopped.clone()));

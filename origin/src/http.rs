@@ -14,6 +14,7 @@ mod error;
 mod extract;
 mod feed;
 mod fields;
+mod keys;
 mod management;
 mod me;
 mod oauth;
@@ -48,7 +49,7 @@ use crate::{
     config::{Config, secrets::ManagementKey},
     feed::Feed,
     idempotency::Answers,
-    keys::KeyRing,
+    keys::Keys,
     service::Service,
     telemetry::metrics::Metrics,
 };
@@ -83,7 +84,7 @@ pub struct AppParts {
     /// The floors of this process and their place in the log.
     pub feed: Arc<Feed>,
     /// The signing keys.
-    pub keys: Arc<KeyRing>,
+    pub keys: Arc<Keys>,
     /// Told to OAuth clients.
     pub metadata: OAuthMetadata,
     /// Opens management calls.
@@ -128,6 +129,9 @@ fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(apikeys::show, apikeys::remove))
         .routes(routes!(apikeys::rotate))
         .routes(routes!(audit::find))
+        .routes(routes!(keys::show))
+        .routes(routes!(keys::rotate))
+        .routes(routes!(keys::revoke))
         .split_for_parts()
 }
 

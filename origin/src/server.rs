@@ -23,8 +23,9 @@ use crate::{
     feed::{self, Feed},
     http::{self, Administration, AppParts, OAuthMetadata},
     idempotency::Answers,
-    keys::{self, AnswerSealer, KeyRing},
+    keys::{AnswerSealer, Keys},
     service::Service,
+    shell,
     store::AnyStore,
     telemetry::metrics::{self, Metrics},
 };
@@ -59,7 +60,7 @@ impl Server {
         metrics::start_hubs_at_zero(config.hubs.iter().map(|hub| hub.name.as_str()));
         let store = open_store(&config).await?;
         let keys = open_keys(&store, &config, &secrets.master_key).await?;
-        let feed_key = keys.feed().public_text();
+        let feed_key = keys.current().feed().public_text();
         let feed =
             Feed::load(Arc::clone(&store), Arc::clone(&keys), &config).await.context("cannot read the floor log")?;
         feed::rejoin(&feed, &config).await?;
@@ -162,9 +163,9 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Arc<AnyStore>> {
 /// # Errors
 ///
 /// The store does not answer, or the keys were sealed with another master key.
-pub async fn open_keys(store: &AnyStore, config: &Config, master_key: &MasterKey) -> anyhow::Result<Arc<KeyRing>> {
-    let keys = keys::load_or_create(&**store, master_key, config.tokens.algorithm).await;
-    Ok(Arc::new(keys.context("cannot open the signing keys")?))
+pub async fn open_keys(store: &Arc<AnyStore>, config: &Config, master_key: &MasterKey) -> anyhow::Result<Arc<Keys>> {
+    let keys = Keys::open(Arc::clone(store), master_key, config, shell::now()).await;
+    keys.context("cannot open the signing keys")
 }
 
 async fn serve(listener: TcpListener, router: axum::Router, mut stopped: watch::Receiver<bool>) -> std::io::Result<()> {

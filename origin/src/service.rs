@@ -15,6 +15,7 @@ pub mod everyone;
 #[cfg(test)]
 mod faults;
 pub mod introspect;
+pub mod keys;
 #[cfg(test)]
 mod life_faults;
 #[cfg(test)]
@@ -39,8 +40,6 @@ use anyhow::Context as _;
 use moka::sync::Cache;
 use shared::{
     id::{SubjectId, TenantId},
-    keys::KeySet,
-    refresh::Pepper,
     revocation::{Floor, FloorKey, Version},
     roster::Limit,
     session::{Policy, Tier},
@@ -53,7 +52,7 @@ use crate::{
     clients::Clients,
     config::{Config, secrets::Secrets},
     feed::Feed,
-    keys::{KeyRing, refresh_pepper, session_tags},
+    keys::{Keys, Peppers, session_tags},
     store::{AnyStore, StoreError},
 };
 
@@ -69,10 +68,9 @@ const ATTEMPTS: u32 = 16;
 /// Opens, refreshes, shows and ends sessions.
 pub struct Service {
     store: Arc<AnyStore>,
-    keys: Arc<KeyRing>,
-    token_keys: KeySet,
+    keys: Arc<Keys>,
     feed: Arc<Feed>,
-    pepper: Pepper,
+    peppers: Peppers,
     clients: Clients,
     issuer: String,
     token_endpoint: String,
@@ -98,20 +96,18 @@ impl Service {
     /// The cryptography library refuses to derive the pepper or to read the keys.
     pub fn new(
         store: Arc<AnyStore>,
-        keys: Arc<KeyRing>,
+        keys: Arc<Keys>,
         feed: Arc<Feed>,
         config: &Config,
         secrets: &Secrets,
     ) -> anyhow::Result<Self> {
-        let pepper = refresh_pepper(&secrets.master_key).context("cannot derive the refresh pepper")?;
         let tags = session_tags(&secrets.master_key).context("cannot derive the key of session tags")?;
         let age_max = Duration::from_secs(config.limits.subjects_cached_s);
         Ok(Self {
             store,
-            token_keys: keys.key_set().context("cannot read the public token keys")?,
             keys,
             feed,
-            pepper: Pepper::new(&pepper).context("cannot make the refresh pepper")?,
+            peppers: Peppers::new(&secrets.master_key).context("cannot derive the refresh pepper")?,
             clients: Clients::new(config).context("cannot read the clients")?,
             issuer: config.issuer().to_owned(),
             token_endpoint: format!("{}/oauth2/token", config.server.public_url),

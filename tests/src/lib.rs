@@ -13,7 +13,7 @@ pub use self::{
     demo::{TestDemo, in_chromium},
     gate::{GatePlace, GateSettings, TestGate, free_port, root},
     hub::TestHub,
-    origin::{MANAGEMENT_KEY, MASTER_KEY, TestOrigin},
+    origin::{MANAGEMENT_KEY, MASTER_KEY, TestOrigin, feed_key},
     redis::TestRedis,
     setting::{Opened, POLICY, Setting},
     up::TestUp,

@@ -5,10 +5,11 @@ use ::origin::{
         Client as OAuthClient, Config, Hub, StoreUrl,
         secrets::{ManagementKey, MasterKey, Secrets},
     },
-    server::Server,
+    server::{Server, open_keys, open_store},
 };
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
+use shared::keys::PublicKey;
 
 /// Opens management calls to every origin of a test.
 pub const MANAGEMENT_KEY: &str = "management-key-of-a-test";
@@ -54,9 +55,17 @@ impl TestOrigin {
     /// # Errors
     ///
     /// It does not start.
-    pub async fn start_again(mut config: Config) -> anyhow::Result<Self> {
-        let secrets =
-            Secrets { master_key: MasterKey::new(MASTER_KEY), management_key: ManagementKey::new(MANAGEMENT_KEY) };
+    pub async fn start_again(config: Config) -> anyhow::Result<Self> {
+        Self::start_under(config, MasterKey::new(MASTER_KEY)).await
+    }
+
+    /// As [`Self::start_again`], under another master key.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub async fn start_under(mut config: Config, master_key: MasterKey) -> anyhow::Result<Self> {
+        let secrets = Secrets { master_key, management_key: ManagementKey::new(MANAGEMENT_KEY) };
         let server = Server::start(config.clone(), secrets).await?;
         // Where it is now, it can be again.
         config.server.listen = server.address();
@@ -131,6 +140,19 @@ impl TestOrigin {
         let (_, answer) = json(request.form(&[("token", token)]).send().await?).await?;
         Ok(answer["active"] == true)
     }
+}
+
+/// Makes the keys of an origin that will start over the file in `directory`, and says the public feed key.
+///
+/// # Errors
+///
+/// The store does not open.
+pub async fn feed_key(directory: &std::path::Path) -> anyhow::Result<PublicKey> {
+    let mut config = Config::default();
+    config.store.url = StoreUrl::from(format!("embedded:{}", directory.join("store.db").display()));
+    let store = open_store(&config).await?;
+    let keys = open_keys(&store, &config, &MasterKey::new(MASTER_KEY)).await?;
+    Ok(PublicKey::ed25519_from_text(&keys.current().feed().public_text())?)
 }
 
 async fn json(response: Response) -> anyhow::Result<(u16, Value)> {

@@ -1,15 +1,10 @@
 //! The life of a session over HTTP: step-up, ends of every width, scope, fields, policy, and that nothing revives it.
 
-use origin::{
-    config::{SigningAlgorithm, Store, StoreUrl, secrets::MasterKey},
-    keys::{self, Verifier},
-    store::AnyStore,
-};
-use portcullis_tests::{MASTER_KEY, TestHub, TestOrigin, eventually};
+use origin::keys::Verifier;
+use portcullis_tests::{TestHub, TestOrigin, eventually, feed_key};
 use reqwest::Method;
 use serde_json::{Value, json};
 use shared::{
-    keys::PublicKey,
     revocation::ScopeKind,
     token::{AccessToken, Expected},
 };
@@ -391,11 +386,7 @@ async fn a_retry_is_told_from_a_thief() -> Tested {
 #[tokio::test]
 async fn replicas_hear_of_evictions_and_of_everyone() -> Tested {
     let directory = tempfile::tempdir()?;
-    let url = StoreUrl::from(format!("embedded:{}", directory.path().join("store.db").display()));
-    let store = AnyStore::open(&Store { url, ..Store::default() }).await?;
-    let ring = keys::load_or_create(&*store, &MasterKey::new(MASTER_KEY), SigningAlgorithm::Ed25519).await?;
-    let hub = TestHub::start(PublicKey::ed25519_from_text(&ring.feed().public_text())?).await?;
-    drop(store);
+    let hub = TestHub::start(feed_key(directory.path()).await?).await?;
     let start = async || {
         let choose = |config: &mut origin::config::Config| {
             config.hubs = vec![hub.config()];

@@ -1,17 +1,14 @@
 //! The origin over HTTP: the life of a session, and what a hub hears of it.
 
 use origin::{
-    config::{SigningAlgorithm, Store, StoreUrl, secrets::MasterKey},
-    keys::{self, Verifier},
+    config::{Store, StoreUrl},
+    keys::Verifier,
     store::{AnyStore, Key},
 };
-use portcullis_tests::{MASTER_KEY, TestHub, TestOrigin, eventually};
+use portcullis_tests::{TestHub, TestOrigin, eventually, feed_key};
 use reqwest::Method;
 use serde_json::{Value, json};
-use shared::{
-    keys::PublicKey,
-    token::{AccessToken, Expected},
-};
+use shared::token::{AccessToken, Expected};
 
 type Tested = anyhow::Result<()>;
 
@@ -163,11 +160,7 @@ async fn bad_input_is_refused_with_a_reason() -> Tested {
 #[tokio::test]
 async fn a_hub_hears_of_the_end_of_a_session() -> Tested {
     let directory = tempfile::tempdir()?;
-    let url = StoreUrl::from(format!("embedded:{}", directory.path().join("store.db").display()));
-    let store = AnyStore::open(&Store { url, ..Store::default() }).await?;
-    let ring = keys::load_or_create(&*store, &MasterKey::new(MASTER_KEY), SigningAlgorithm::Ed25519).await?;
-    let hub = TestHub::start(PublicKey::ed25519_from_text(&ring.feed().public_text())?).await?;
-    drop(store);
+    let hub = TestHub::start(feed_key(directory.path()).await?).await?;
 
     let hubs = vec![hub.config()];
     let origin =
@@ -238,13 +231,6 @@ async fn store_in(directory: &std::path::Path) -> anyhow::Result<AnyStore> {
         AnyStore::open(&Store { url: url.clone(), ..Store::default() }).await.ok()
     })
     .await
-}
-
-/// Makes the keys of an installation and says the public feed key.
-async fn feed_key(directory: &std::path::Path) -> anyhow::Result<PublicKey> {
-    let store = store_in(directory).await?;
-    let ring = keys::load_or_create(&*store, &MasterKey::new(MASTER_KEY), SigningAlgorithm::Ed25519).await?;
-    Ok(PublicKey::ed25519_from_text(&ring.feed().public_text())?)
 }
 
 async fn copy_keys(from: &std::path::Path, to: &std::path::Path) -> anyhow::Result<()> {

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::SecretFiles;
 
 const MASTER_KEY_VARIABLE: &str = "PORTCULLIS_MASTER_KEY";
+const SECOND_MASTER_KEY_VARIABLE: &str = "PORTCULLIS_MASTER_KEY_SECOND";
 const MANAGEMENT_KEY_VARIABLE: &str = "PORTCULLIS_MANAGEMENT_KEY";
 
 /// 22 characters of base64url hold 128 random bits; more than 256 characters would not fit a header comfortably.
@@ -60,18 +61,32 @@ pub enum SecretError {
     },
 }
 
-/// 32 random bytes from which the keys that seal and protect everything else are derived.
+/// 32 random bytes from which the keys that seal and protect everything else are derived; while they are changed, beside
+/// the bytes before or after them.
 #[derive(Debug)]
-pub struct MasterKey(SecretBox<[u8; 32]>);
+pub struct MasterKey {
+    first: SecretBox<[u8; 32]>,
+    second: Option<SecretBox<[u8; 32]>>,
+}
 
 impl MasterKey {
     /// From 32 random bytes.
     pub fn new(bytes: [u8; 32]) -> Self {
-        Self(SecretBox::new(Box::new(bytes)))
+        Self { first: SecretBox::new(Box::new(bytes)), second: None }
     }
 
-    pub(crate) fn expose(&self) -> &[u8; 32] {
-        self.0.expose_secret()
+    /// Another key that opens and verifies, but neither seals nor signs.
+    #[must_use]
+    pub fn with_second(self, bytes: [u8; 32]) -> Self {
+        Self { second: Some(SecretBox::new(Box::new(bytes))), ..self }
+    }
+
+    pub(crate) fn first(&self) -> &[u8; 32] {
+        self.first.expose_secret()
+    }
+
+    pub(crate) fn second(&self) -> Option<&[u8; 32]> {
+        self.second.as_ref().map(ExposeSecret::expose_secret)
     }
 }
 
@@ -122,8 +137,19 @@ pub fn load_master_key(files: &SecretFiles) -> Result<MasterKey, SecretError> {
         setting: "master_key_file",
         allowed: "32 random bytes as 43 characters of base64url or 64 of hexadecimal (`openssl rand -hex 32`)",
     };
-    let text = source.read(files.master_key_file.as_deref())?;
-    parse_key(text.expose_secret()).map(MasterKey::new).ok_or_else(|| source.malformed())
+    let master = read_key(&source, files.master_key_file.as_deref())?;
+    let master = MasterKey::new(master);
+    let second =
+        Source { variable: SECOND_MASTER_KEY_VARIABLE, setting: "master_key_second_file", allowed: source.allowed };
+    match read_key(&second, files.master_key_second_file.as_deref()) {
+        Ok(second) => Ok(master.with_second(second)),
+        Err(SecretError::Missing { .. }) => Ok(master),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_key(source: &Source, file: Option<&Path>) -> Result<[u8; 32], SecretError> {
+    parse_key(source.read(file)?.expose_secret()).ok_or_else(|| source.malformed())
 }
 
 fn load_management_key(files: &SecretFiles) -> Result<ManagementKey, SecretError> {

@@ -47,6 +47,10 @@ pub struct Tokens {
     pub algorithm: SigningAlgorithm,
     /// Lifetime of an access token.
     pub access_ttl_s: u64,
+    /// How long a signing key is published before tokens are signed with it.
+    pub key_lead_s: u64,
+    /// How long a signing key is used; 0 for as long as nobody rotates it.
+    pub key_rotation_s: u64,
     /// For how long the last rotated refresh token still gets the same successor.
     pub retry_window_s: u64,
     /// What a `client_id` means that no `[[clients]]` names.
@@ -60,6 +64,8 @@ impl Default for Tokens {
             audience: "portcullis".to_owned(),
             algorithm: SigningAlgorithm::Ed25519,
             access_ttl_s: 300,
+            key_lead_s: 300,
+            key_rotation_s: 2_592_000,
             retry_window_s: 30,
             unregistered_clients: Unregistered::Refuse,
         }
@@ -295,6 +301,9 @@ pub struct SecretFiles {
     /// Holds what `PORTCULLIS_MASTER_KEY` would.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub master_key_file: Option<PathBuf>,
+    /// Holds what `PORTCULLIS_MASTER_KEY_SECOND` would.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master_key_second_file: Option<PathBuf>,
     /// Holds what `PORTCULLIS_MANAGEMENT_KEY` would.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub management_key_file: Option<PathBuf>,

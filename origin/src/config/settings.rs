@@ -90,6 +90,16 @@ const SETTINGS: &[Setting] = &[
         rule: Rule::Number { min: 60, max: 3_600, value: |c| c.tokens.access_ttl_s },
     },
     Setting {
+        key: "tokens.key_lead_s",
+        about: "How long a signing key is published before it signs: longer than any verifier keeps the JWKS.",
+        rule: Rule::Number { min: 1, max: 86_400, value: |c| c.tokens.key_lead_s },
+    },
+    Setting {
+        key: "tokens.key_rotation_s",
+        about: "How long a signing key is used; 0 for as long as nobody rotates it.",
+        rule: Rule::Number { min: 0, max: 31_536_000, value: |c| c.tokens.key_rotation_s },
+    },
+    Setting {
         key: "tokens.retry_window_s",
         about: "For how long the last rotated refresh token still gets the same successor (a retry, not a reuse).",
         rule: Rule::Number { min: 0, max: 300, value: |c| c.tokens.retry_window_s },
@@ -290,6 +300,15 @@ const SETTINGS: &[Setting] = &[
         },
     },
     Setting {
+        key: "secrets.master_key_second_file",
+        about: "File with a second master key, if PORTCULLIS_MASTER_KEY_SECOND is not set. Only while the key is changed.",
+        rule: Rule::Text {
+            allowed: "a path",
+            value: |c| path_text(c.secrets.master_key_second_file.as_deref()),
+            accepts: |_| true,
+        },
+    },
+    Setting {
         key: "secrets.management_key_file",
         about: "File with the management key, if PORTCULLIS_MANAGEMENT_KEY is not set.",
         rule: Rule::Text {
@@ -386,6 +405,7 @@ pub fn document() -> String {
          #\n\
          # Secrets are read from the environment, or from files named in [secrets]:\n\
          #   PORTCULLIS_MASTER_KEY      32 random bytes, base64url or hexadecimal; seals the signing keys in the store\n\
+         #   PORTCULLIS_MASTER_KEY_SECOND  the one after it before a change, the one before it afterwards: opens, never seals\n\
          #   PORTCULLIS_MANAGEMENT_KEY  22 to 256 visible ASCII characters; the bearer key of management calls\n",
     );
     let mut section = "";

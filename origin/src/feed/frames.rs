@@ -6,6 +6,7 @@ use shared::{
 };
 
 use super::{Feed, FeedError, Position};
+use crate::keys::KeyRing;
 
 impl Feed {
     /// What brings a replica at `position` up to date: the keys if it lacks them, then a delta, or a snapshot.
@@ -16,8 +17,14 @@ impl Feed {
     pub async fn frames_since(&self, position: Position) -> Result<Vec<u8>, FeedError> {
         let mut frames = Vec::new();
         let header = self.header();
-        if position.keys < self.keys.version() {
-            frames.extend(self.keys_frame(header)?);
+        let ring = self.keys.current();
+        if position.keys < ring.version() {
+            frames.extend(self.keys_frame(header, &ring)?);
+        }
+        if position.keys < ring.feed_keys().since {
+            // What it holds and hands on is signed by a key that nobody will pin any more.
+            frames.extend(self.floor_parts()?);
+            return Ok(frames);
         }
         let delta = {
             let state = self.read();
@@ -54,7 +61,7 @@ impl Feed {
     ///
     /// A frame cannot be signed.
     pub async fn snapshot_frames(&self) -> Result<Vec<u8>, FeedError> {
-        let mut frames = self.keys_frame(self.header())?;
+        let mut frames = self.keys_frame(self.header(), &self.keys.current())?;
         frames.extend(self.floor_parts()?);
         Ok(frames)
     }
@@ -77,11 +84,10 @@ impl Feed {
         Ok(frames)
     }
 
-    fn keys_frame(&self, header: Header) -> Result<Vec<u8>, FeedError> {
-        let upto = Cursor(self.keys.version());
+    fn keys_frame(&self, header: Header, ring: &KeyRing) -> Result<Vec<u8>, FeedError> {
+        let upto = Cursor(ring.version());
         let header = Header { kind: FrameKind::Keys, after: Cursor(0), upto, ..header };
-        let keys = self.keys.key_set().map_err(|_| FeedError::Frame)?;
-        self.sign(&header, &keys.encode())
+        self.sign(&header, &ring.key_set().encode())
     }
 
     fn header(&self) -> Header {
@@ -89,6 +95,6 @@ impl Feed {
     }
 
     fn sign(&self, header: &Header, body: &[u8]) -> Result<Vec<u8>, FeedError> {
-        assemble(header, body, |message| self.keys.feed().sign(message)).map_err(|_| FeedError::Frame)
+        assemble(header, body, |message| self.keys.current().feed().sign(message)).map_err(|_| FeedError::Frame)
     }
 }

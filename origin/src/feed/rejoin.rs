@@ -13,7 +13,11 @@ use shared::{
 };
 
 use super::{Feed, FeedError};
-use crate::{config::Hub, keys::Verifier, shell};
+use crate::{
+    config::Hub,
+    keys::{KeysError, Verifier},
+    shell,
+};
 
 /// What a hub keeps at most: a snapshot of a million floors, and as much again in deltas.
 const ANSWER_BYTES_MAX: usize = 64 * FRAME_BYTES_MAX;
@@ -31,6 +35,8 @@ pub(super) enum RejoinError {
     Frames,
     #[error(transparent)]
     Feed(#[from] FeedError),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
 }
 
 /// What signed frames say: floors, and the furthest position in the newest log among them.
@@ -38,13 +44,15 @@ struct Held {
     floors: Floors,
     epoch: Epoch,
     cursor: Cursor,
+    /// The version of its keys.
+    keys: u64,
 }
 
 impl RejoinError {
     /// Whether asking again can bring more: a hub that answers something else has nothing to give.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::Unreachable | Self::Feed(_) => true,
+            Self::Unreachable | Self::Feed(_) | Self::Keys(_) => true,
             Self::Status(status) => status.is_server_error(),
             Self::TooLarge | Self::Frames => false,
         }
@@ -72,12 +80,13 @@ impl Feed {
             tracing::warn!(event = "feed_floors_rejoined", hub = hub.name, count = lost.len());
         }
         self.append_lost(&lost).await?;
+        self.keys.outrank(held.keys).await?;
         Ok(self.learn(&lost)?)
     }
 
     fn read_frames(&self, mut bytes: &[u8]) -> Result<Held, RejoinError> {
-        let keys = [self.keys.feed().public_key().map_err(|_| RejoinError::Frames)?];
-        let mut held = Held { floors: Floors::new(), epoch: Epoch(0), cursor: Cursor(0) };
+        let keys = self.keys.current().feed_public_keys().map_err(|_| RejoinError::Frames)?;
+        let mut held = Held { floors: Floors::new(), epoch: Epoch(0), cursor: Cursor(0), keys: 0 };
         while !bytes.is_empty() {
             let (frame, rest) = UnverifiedFrame::split(bytes).map_err(|_| RejoinError::Frames)?;
             let frame = frame.verify(&Verifier, &keys).map_err(|_| RejoinError::Frames)?;
@@ -85,7 +94,9 @@ impl Feed {
                 held.floors.join(floor);
             }
             let header = frame.header();
-            if header.kind != FrameKind::Keys {
+            if header.kind == FrameKind::Keys {
+                held.keys = held.keys.max(header.upto.0);
+            } else {
                 (held.epoch, held.cursor) = (held.epoch, held.cursor).max((header.epoch, header.upto));
             }
             bytes = rest;

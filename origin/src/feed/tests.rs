@@ -15,8 +15,8 @@ use shared::{
 
 use super::*;
 use crate::{
-    config::{Hub, SigningAlgorithm, secrets::MasterKey},
-    keys::{self, Verifier},
+    config::{Hub, secrets::MasterKey},
+    keys::{Keys, Verifier},
     shell,
     store::{
         contract::floor,
@@ -32,8 +32,8 @@ fn config() -> Config {
 
 async fn feed(store: &FaultyStore) -> Arc<Feed> {
     let store = Arc::new(AnyStore::new(store.clone()));
-    let ring = keys::load_or_create(&**store, &MasterKey::new([7; 32]), SigningAlgorithm::Ed25519).await.unwrap();
-    Feed::load(store, Arc::new(ring), &config()).await.unwrap()
+    let keys = Keys::open(store.clone(), &MasterKey::new([7; 32]), &config(), shell::now()).await.unwrap();
+    Feed::load(store, keys, &config()).await.unwrap()
 }
 
 /// As the service does it: append, then hold it in memory.
@@ -55,7 +55,7 @@ async fn sync(feed: &Feed, replica: &mut Replica) -> Accepted {
 }
 
 fn take(feed: &Feed, replica: &mut Replica, mut bytes: &[u8]) -> Accepted {
-    let keys = [feed.keys.feed().public_key().unwrap()];
+    let keys = [feed.keys.current().feed().public_key().unwrap()];
     let mut accepted = Accepted::Known;
     while !bytes.is_empty() {
         let (frame, rest) = UnverifiedFrame::split(bytes).unwrap();

@@ -18,6 +18,7 @@ use crate::{
     apikeys::ApiKeyError,
     audit::AuditError,
     feed::FeedError,
+    keys::{KeyRingError, KeysError},
     service::{self, ServiceError, sessions::SessionState},
 };
 
@@ -165,7 +166,7 @@ const INTERNAL: &str = "an internal error occurred; the call may be repeated";
 impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
         let status = match &error {
-            ServiceError::NotFound => StatusCode::NOT_FOUND,
+            ServiceError::NotFound | ServiceError::NoSuchKey => StatusCode::NOT_FOUND,
             ServiceError::Open(shared::session::OpenError::SubjectDisabled) => StatusCode::FORBIDDEN,
             ServiceError::Subject(SubjectError::OtherTenant | SubjectError::KeptIsOver)
             | ServiceError::Over(_)
@@ -178,11 +179,14 @@ impl From<ServiceError> for Problem {
             | ServiceError::TokenTooLarge(_)
             | ServiceError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             ServiceError::InvalidGrant | ServiceError::InvalidScope => StatusCode::BAD_REQUEST,
-            ServiceError::Contended => return Self::unavailable(error.to_string()),
+            ServiceError::Keys(KeysError::Ring(KeyRingError::Full)) => StatusCode::CONFLICT,
+            ServiceError::Contended | ServiceError::NoSigningKey | ServiceError::Keys(KeysError::Contended) => {
+                return Self::unavailable(error.to_string());
+            }
             ServiceError::Store(store) if store.may_have_happened() => return Self::unavailable(UNKNOWN),
             ServiceError::Store(_) => return Self::unavailable(NOTHING),
             ServiceError::Feed(feed) => return feed.clone().into(),
-            ServiceError::Record(_) | ServiceError::Library => {
+            ServiceError::Record(_) | ServiceError::Keys(_) | ServiceError::Library => {
                 tracing::error!(event = "service_failed", reason = %error);
                 return Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL);
             }
@@ -238,10 +242,10 @@ impl From<ServiceError> for OAuthError {
             }
             ServiceError::Store(store) if store.may_have_happened() => Self::unavailable(UNKNOWN),
             ServiceError::Store(_) | ServiceError::Feed(FeedError::Store(_)) => Self::unavailable(NOTHING),
-            ServiceError::Contended | ServiceError::Feed(_) => {
+            ServiceError::Contended | ServiceError::NoSigningKey | ServiceError::Feed(_) => {
                 Self::unavailable("the service is busy; the same call may be repeated")
             }
-            ServiceError::Record(_) | ServiceError::Library => {
+            ServiceError::Record(_) | ServiceError::Keys(_) | ServiceError::Library => {
                 tracing::error!(event = "service_failed", reason = %error);
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", INTERNAL)
             }

@@ -58,6 +58,10 @@ text! {
     ClientName, (1..=128), "^[!-~]+$", "web"
 }
 text! {
+    /// The name of a signing key: its thumbprint (RFC 7638).
+    KeyName, (43..=43), "^[A-Za-z0-9_-]{43}$", "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+}
+text! {
     /// A role.
     RoleName, (1..=32), "^[A-Za-z0-9._:-]+$", "member"
 }

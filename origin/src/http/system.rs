@@ -13,7 +13,7 @@ use super::{App, error::Problem};
 ///
 /// 200 `application/jwk-set+json`; may be kept for a minute.
 pub(super) async fn jwks(State(app): State<App>) -> Response {
-    let mut response = Json(app.keys.jwks()).into_response();
+    let mut response = Json(app.keys.current().jwks()).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"));

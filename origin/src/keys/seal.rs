@@ -8,6 +8,10 @@ use aws_lc_rs::{
     error::Unspecified,
     hkdf::{HKDF_SHA256, KeyType, Prk, Salt},
 };
+use shared::{
+    id::SessionId,
+    refresh::{self, Generation, Pepper, PresentedToken, Seed},
+};
 use zeroize::Zeroizing;
 
 use crate::config::secrets::MasterKey;
@@ -41,6 +45,7 @@ impl From<Unspecified> for SealError {
 /// Seals values under a key derived from the master key.
 pub struct Sealer {
     key: RandomizedNonceKey,
+    second: Option<RandomizedNonceKey>,
 }
 
 impl Sealer {
@@ -50,12 +55,13 @@ impl Sealer {
     ///
     /// [`SealError::Library`].
     pub fn new(master: &MasterKey) -> Result<Self, SealError> {
-        Self::from_key(&*derive(master, INFO_SEAL)?)
+        let key = |master| Ok::<_, SealError>(RandomizedNonceKey::new(&AES_256_GCM, &*derive(master, INFO_SEAL)?)?);
+        Ok(Self { key: key(master.first())?, second: master.second().map(key).transpose()? })
     }
 
     /// With a key that was derived for one purpose.
     pub(super) fn from_key(key: &[u8; 32]) -> Result<Self, SealError> {
-        Ok(Self { key: RandomizedNonceKey::new(&AES_256_GCM, key)? })
+        Ok(Self { key: RandomizedNonceKey::new(&AES_256_GCM, key)?, second: None })
     }
 
     /// Seals `plain` for the place `name`.
@@ -69,33 +75,37 @@ impl Sealer {
         Ok([&[FORMAT], nonce.as_ref().as_slice(), &body].concat())
     }
 
-    /// Opens what [`Self::seal`] made for the same `name`.
+    /// Opens what [`Self::seal`] made for the same `name`, under the master key or the second one.
     ///
     /// # Errors
     ///
     /// [`SealError::Refused`] under another master key or name, [`SealError::Format`] for anything else.
     pub fn open(&self, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let (&format, rest) = sealed.split_first().ok_or(SealError::Format)?;
-        let (nonce, body) = rest.split_at_checked(NONCE_LEN).ok_or(SealError::Format)?;
-        if format != FORMAT {
-            return Err(SealError::Format);
+        match (open(&self.key, name, sealed), &self.second) {
+            (Err(SealError::Refused), Some(second)) => open(second, name, sealed),
+            (opened, _) => opened,
         }
-        let nonce = Nonce::try_assume_unique_for_key(nonce)?;
-        let mut body = Zeroizing::new(body.to_vec());
-        let plain = self.key.open_in_place(nonce, Aad::from(name.as_bytes()), &mut body);
-        let length = plain.map_err(|_| SealError::Refused)?.len();
-        body.truncate(length);
-        Ok(body)
+    }
+
+    /// Whether a value is sealed under the second master key.
+    pub fn is_sealed_under_second(&self, name: &str, sealed: &[u8]) -> bool {
+        open(&self.key, name, sealed) == Err(SealError::Refused)
+            && self.second.as_ref().is_some_and(|second| open(second, name, sealed).is_ok())
     }
 }
 
-/// The key of the MAC in refresh tokens. It never reaches the store.
-///
-/// # Errors
-///
-/// [`SealError::Library`].
-pub fn refresh_pepper(master: &MasterKey) -> Result<Zeroizing<[u8; 32]>, SealError> {
-    derive(master, INFO_PEPPER)
+fn open(key: &RandomizedNonceKey, name: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let (&format, rest) = sealed.split_first().ok_or(SealError::Format)?;
+    let (nonce, body) = rest.split_at_checked(NONCE_LEN).ok_or(SealError::Format)?;
+    if format != FORMAT {
+        return Err(SealError::Format);
+    }
+    let nonce = Nonce::try_assume_unique_for_key(nonce)?;
+    let mut body = Zeroizing::new(body.to_vec());
+    let plain = key.open_in_place(nonce, Aad::from(name.as_bytes()), &mut body);
+    let length = plain.map_err(|_| SealError::Refused)?.len();
+    body.truncate(length);
+    Ok(body)
 }
 
 /// The key of the tags that stand for session ids in logs.
@@ -104,11 +114,41 @@ pub fn refresh_pepper(master: &MasterKey) -> Result<Zeroizing<[u8; 32]>, SealErr
 ///
 /// [`SealError::Library`].
 pub fn session_tags(master: &MasterKey) -> Result<Zeroizing<[u8; 32]>, SealError> {
-    derive(master, INFO_TAGS)
+    derive(master.first(), INFO_TAGS)
 }
 
-fn derive(master: &MasterKey, info: &[u8]) -> Result<Zeroizing<[u8; 32]>, SealError> {
-    expand(&Salt::new(HKDF_SHA256, SALT).extract(master.expose()), &[info])
+/// What refresh tokens are authenticated with: derived from the master key, and, while that is changed, from the second
+/// one as well. Neither ever reaches the store.
+pub struct Peppers {
+    first: Pepper,
+    second: Option<Pepper>,
+}
+
+impl Peppers {
+    /// Derives them.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError::Library`].
+    pub fn new(master: &MasterKey) -> Result<Self, SealError> {
+        let pepper = |master| Pepper::new(&*derive(master, INFO_PEPPER)?).ok_or(SealError::Library);
+        Ok(Self { first: pepper(master.first())?, second: master.second().map(pepper).transpose()? })
+    }
+
+    /// Makes the refresh token of a session and generation.
+    pub fn issue(&self, session: &SessionId, generation: Generation, seed: &Seed) -> String {
+        refresh::issue(&self.first, session, generation, seed)
+    }
+
+    /// The generation of a token that one of our origins made.
+    pub fn generation(&self, presented: &PresentedToken, seed: &Seed) -> Option<Generation> {
+        let second = || self.second.as_ref().and_then(|second| presented.generation(second, seed));
+        presented.generation(&self.first, seed).or_else(second)
+    }
+}
+
+fn derive(master: &[u8; 32], info: &[u8]) -> Result<Zeroizing<[u8; 32]>, SealError> {
+    expand(&Salt::new(HKDF_SHA256, SALT).extract(master), &[info])
 }
 
 /// 32 bytes for one purpose.
@@ -147,7 +187,28 @@ mod tests {
 
     #[test]
     fn purposes_have_different_keys() {
-        let master = MasterKey::new([1; 32]);
-        assert_ne!(derive(&master, INFO_SEAL).unwrap(), derive(&master, INFO_PEPPER).unwrap());
+        assert_ne!(derive(&[1; 32], INFO_SEAL).unwrap(), derive(&[1; 32], INFO_PEPPER).unwrap());
+    }
+
+    /// While the master key is changed, origins with (old, new) and with (new, old) understand each other.
+    #[test]
+    fn both_sides_of_a_change_open_and_verify_what_the_other_made() {
+        let before = MasterKey::new([1; 32]).with_second([2; 32]);
+        let after = MasterKey::new([2; 32]).with_second([1; 32]);
+        let strange = MasterKey::new([3; 32]);
+        let (session, seed) = (SessionId::from_random([5; 16]), Seed([6; 16]));
+        for (one, other) in [(&before, &after), (&after, &before)] {
+            let sealed = Sealer::new(one).unwrap().seal("keys", b"secret").unwrap();
+            let sealer = Sealer::new(other).unwrap();
+            assert_eq!(sealer.open("keys", &sealed).unwrap().as_slice(), b"secret");
+            assert!(sealer.is_sealed_under_second("keys", &sealed));
+            assert!(!Sealer::new(one).unwrap().is_sealed_under_second("keys", &sealed));
+            assert_eq!(Sealer::new(&strange).unwrap().open("keys", &sealed), Err(SealError::Refused));
+
+            let token = Peppers::new(one).unwrap().issue(&session, Generation(4), &seed);
+            let presented = PresentedToken::parse(&token).unwrap();
+            assert_eq!(Peppers::new(other).unwrap().generation(&presented, &seed), Some(Generation(4)));
+            assert_eq!(Peppers::new(&strange).unwrap().generation(&presented, &seed), None);
+        }
     }
 }

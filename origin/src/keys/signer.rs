@@ -19,6 +19,8 @@ pub struct KeyRefused;
 
 /// A key that signs access tokens.
 pub struct TokenKey {
+    algorithm: SigningAlgorithm,
+    pkcs8: Zeroizing<Vec<u8>>,
     pair: Pair,
     jwk: Jwk,
     /// `base64url(header) ‖ "."`, the same for every token of this key.
@@ -74,7 +76,17 @@ impl TokenKey {
         let header = Header { typ: "at+jwt", alg: jwk.alg, kid: &jwk.kid };
         let header = serde_json::to_vec(&header).map_err(|_| KeyRefused)?;
         let head = Base64UrlUnpadded::encode_string(&header) + ".";
-        Ok(Self { pair, jwk, head })
+        Ok(Self { algorithm, pkcs8: Zeroizing::new(pkcs8.to_vec()), pair, jwk, head })
+    }
+
+    /// The algorithm.
+    pub fn algorithm(&self) -> SigningAlgorithm {
+        self.algorithm
+    }
+
+    /// The document that it was read from: the private key, for sealing it again.
+    pub(super) fn pkcs8(&self) -> &[u8] {
+        &self.pkcs8
     }
 
     /// The public half.
@@ -82,12 +94,17 @@ impl TokenKey {
         &self.jwk
     }
 
-    /// The public half in the bytes of its algorithm: 32 for Ed25519, an uncompressed point of 65 for ES256.
-    pub fn public_bytes(&self) -> &[u8] {
-        match &self.pair {
-            Pair::Ed25519(pair) => pair.public_key().as_ref(),
-            Pair::Es256(pair) => pair.public_key().as_ref(),
-        }
+    /// The public half as gates and our own checks hold it.
+    ///
+    /// # Errors
+    ///
+    /// The library got its length wrong.
+    pub fn public_key(&self) -> Result<PublicKey, KeyRefused> {
+        let key = match &self.pair {
+            Pair::Ed25519(pair) => pair.public_key().as_ref().try_into().map(PublicKey::Ed25519),
+            Pair::Es256(pair) => pair.public_key().as_ref().try_into().map(PublicKey::Es256),
+        };
+        key.map_err(|_| KeyRefused)
     }
 
     /// A signed token in compact form (RFC 7515 §7.1) over claims that are serialized already.
@@ -110,7 +127,10 @@ impl TokenKey {
 }
 
 /// The key that signs frames of the feed: always Ed25519.
-pub struct FeedKey(Ed25519KeyPair);
+pub struct FeedKey {
+    pair: Ed25519KeyPair,
+    pkcs8: Zeroizing<Vec<u8>>,
+}
 
 impl FeedKey {
     /// Reads a PKCS#8 document.
@@ -119,7 +139,13 @@ impl FeedKey {
     ///
     /// [`KeyRefused`] if it is not an Ed25519 key.
     pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, KeyRefused> {
-        Ed25519KeyPair::from_pkcs8(pkcs8).map(Self).map_err(|_| KeyRefused)
+        let pair = Ed25519KeyPair::from_pkcs8(pkcs8).map_err(|_| KeyRefused)?;
+        Ok(Self { pair, pkcs8: Zeroizing::new(pkcs8.to_vec()) })
+    }
+
+    /// The document that it was read from: the private key, for sealing it again.
+    pub(super) fn pkcs8(&self) -> &[u8] {
+        &self.pkcs8
     }
 
     /// The 64 bytes of the signature.
@@ -128,7 +154,7 @@ impl FeedKey {
     ///
     /// [`KeyRefused`] if the library fails.
     pub fn sign(&self, message: &[u8]) -> Result<[u8; 64], KeyRefused> {
-        let signature = self.0.try_sign(message).map_err(|_| KeyRefused)?;
+        let signature = self.pair.try_sign(message).map_err(|_| KeyRefused)?;
         signature.as_ref().try_into().map_err(|_| KeyRefused)
     }
 
@@ -138,11 +164,11 @@ impl FeedKey {
     ///
     /// [`KeyRefused`] if the library holds a key of another length.
     pub fn public_key(&self) -> Result<PublicKey, KeyRefused> {
-        self.0.public_key().as_ref().try_into().map(PublicKey::Ed25519).map_err(|_| KeyRefused)
+        self.pair.public_key().as_ref().try_into().map(PublicKey::Ed25519).map_err(|_| KeyRefused)
     }
 
     /// The public half in base64url, as gates and hubs are given it (`FEED_KEYS`).
     pub fn public_text(&self) -> String {
-        Base64UrlUnpadded::encode_string(self.0.public_key().as_ref())
+        Base64UrlUnpadded::encode_string(self.pair.public_key().as_ref())
     }
 }

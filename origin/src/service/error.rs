@@ -8,7 +8,11 @@ use shared::{
 };
 
 use crate::{
-    feed::FeedError, keys::KeyRefused, shell::NoRandomness, store::StoreError, telemetry::metrics::STORE_FAILURES,
+    feed::FeedError,
+    keys::{KeyRefused, KeysError},
+    shell::NoRandomness,
+    store::StoreError,
+    telemetry::metrics::STORE_FAILURES,
 };
 
 /// Why an operation was refused or failed.
@@ -65,6 +69,15 @@ pub enum ServiceError {
     /// The store holds bytes that are no record.
     #[error("a record in the store cannot be read")]
     Record(CodecError),
+    /// There is no signing key of this name.
+    #[error("there is no signing key with this kid")]
+    NoSuchKey,
+    /// Every signing key is revoked, and the set with new ones is not written yet.
+    #[error("no signing key counts at the moment; another one is being made")]
+    NoSigningKey,
+    /// The signing keys cannot be read or changed.
+    #[error(transparent)]
+    Keys(KeysError),
     /// The cryptography library failed.
     #[error("the cryptography library failed")]
     Library,
@@ -86,6 +99,15 @@ impl From<StoreError> for ServiceError {
         counter!(STORE_FAILURES, "outcome" => outcome).increment(1);
         tracing::warn!(event = "store_failed", reason = %error);
         Self::Store(error)
+    }
+}
+
+impl From<KeysError> for ServiceError {
+    fn from(error: KeysError) -> Self {
+        match error {
+            KeysError::Store(error) => error.into(),
+            error => Self::Keys(error),
+        }
     }
 }
 

@@ -111,6 +111,14 @@ pub(super) fn everyone_changed(command: &'static str) {
     tracing::warn!(event = "authn_token_revoked", scope = "everyone", reason = command);
 }
 
+pub(super) fn keys_rotated() {
+    tracing::info!(event = "keys_rotated");
+}
+
+pub(super) fn key_revoked(kid: &str) {
+    tracing::warn!(event = "authn_token_revoked", scope = "signing_key", kid, reason = "revoke_key");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

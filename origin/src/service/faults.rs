@@ -23,11 +23,12 @@ use super::{
 };
 use crate::{
     config::{
-        Config, SigningAlgorithm,
+        Config,
         secrets::{ManagementKey, MasterKey, Secrets},
     },
     feed::Feed,
-    keys,
+    keys::Keys,
+    shell,
     store::{
         AnyStore, Entries, Store as _, StoreError,
         faulty::{Fault, FaultyStore},
@@ -70,11 +71,10 @@ pub(super) async fn origin(store: &AnyStore) -> Service {
 pub(super) async fn origin_with(store: &AnyStore, config: &Config) -> Service {
     let store = std::sync::Arc::new(store.clone());
     let master_key = MasterKey::new([7; 32]);
-    let ring = keys::load_or_create(&**store, &master_key, SigningAlgorithm::Ed25519).await.unwrap();
-    let ring = std::sync::Arc::new(ring);
-    let feed = Feed::load(store.clone(), ring.clone(), config).await.unwrap();
+    let keys = Keys::open(store.clone(), &master_key, config, shell::now()).await.unwrap();
+    let feed = Feed::load(store.clone(), keys.clone(), config).await.unwrap();
     let secrets = Secrets { master_key, management_key: ManagementKey::new("management-key-of-a-test") };
-    Service::new(store, ring, feed, config, &secrets).unwrap()
+    Service::new(store, keys, feed, config, &secrets).unwrap()
 }
 
 pub(super) fn request(subject: &str, tenant: &str) -> OpenSession {

@@ -77,7 +77,9 @@ impl Service {
     async fn check_access_token(&self, token: &str, viewer: &Viewer) -> Result<Option<Box<Claims>>, ServiceError> {
         let now = shell::now();
         let expected = Expected { issuer: &self.issuer, audience: &self.audience };
-        let Ok(token) = AccessToken::verify(token, &self.token_keys, &Verifier, expected) else { return Ok(None) };
+        let Ok(token) = AccessToken::verify(token, self.keys.current().key_set(), &Verifier, expected) else {
+            return Ok(None);
+        };
         let claims = token.claims();
         if token.check_time(now, self.skew_max).is_err() || !viewer.sees(&claims.client_id) {
             return Ok(None);
@@ -100,7 +102,7 @@ impl Service {
         let id = *presented.session();
         let Some(stored) = self.store.load(&Key::Session(id)).await? else { return Ok(None) };
         let session = Session::decode(&stored).map_err(ServiceError::Record)?;
-        let generation = presented.generation(&self.pepper, &session.seed);
+        let generation = self.peppers.generation(presented, &session.seed);
         if generation.is_none_or(|generation| generation < session.generation) || !viewer.sees(&session.client_id) {
             return Ok(None);
         }

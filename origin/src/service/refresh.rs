@@ -56,7 +56,7 @@ impl Service {
         for _ in 0..ATTEMPTS {
             let stored = self.store.load(&Key::Session(id)).await?.ok_or(ServiceError::InvalidGrant)?;
             let session = Session::decode(&stored).map_err(ServiceError::Record)?;
-            let generation = presented.generation(&self.pepper, &session.seed).ok_or(ServiceError::InvalidGrant)?;
+            let generation = self.peppers.generation(&presented, &session.seed).ok_or(ServiceError::InvalidGrant)?;
             let scope = narrowed(&session, request.scope.as_deref())?;
             let around = self.around(&id, &session, now).await?.ok_or(ServiceError::InvalidGrant)?;
             let around = around.as_surroundings();

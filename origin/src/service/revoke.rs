@@ -39,7 +39,7 @@ impl Service {
         let id = *presented.session();
         let Some(stored) = self.store.load(&Key::Session(id)).await? else { return Ok(None) };
         let session = Session::decode(&stored).map_err(ServiceError::Record)?;
-        if presented.generation(&self.pepper, &session.seed).is_none() {
+        if self.peppers.generation(presented, &session.seed).is_none() {
             return Ok(None);
         }
         if session.client_id == client.id { Ok(Some(id)) } else { Err(ServiceError::InvalidGrant) }
@@ -47,7 +47,9 @@ impl Service {
 
     fn session_of_access_token(&self, token: &str, client: &Client) -> Result<Option<SessionId>, ServiceError> {
         let expected = Expected { issuer: &self.issuer, audience: &self.audience };
-        let Ok(token) = AccessToken::verify(token, &self.token_keys, &Verifier, expected) else { return Ok(None) };
+        let Ok(token) = AccessToken::verify(token, self.keys.current().key_set(), &Verifier, expected) else {
+            return Ok(None);
+        };
         if token.check_time(shell::now(), self.skew_max).is_err() {
             return Ok(None);
         }

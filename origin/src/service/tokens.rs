@@ -3,7 +3,7 @@
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use shared::{
     id::SessionId,
-    refresh::{self, Generation},
+    refresh::Generation,
     session::{Live, Session},
     time::Timestamp,
     token::{Claims, Issue, TOKEN_BYTES_MAX},
@@ -40,14 +40,16 @@ impl Service {
         let issue = Issue { issuer: &self.issuer, audience: &self.audience, jti: &jti, lifetime };
         let claims = Claims { scope: self.scope_of(live.session(), scope), ..Claims::mint(live, id, &issue, now) };
         let json = serde_json::to_vec(&claims).map_err(|_| ServiceError::Library)?;
-        let access_token = self.keys.signing().sign(&json)?;
+        let ring = self.keys.current();
+        let signing = ring.signing(self.keys.policy().algorithm, now, |key| self.feed.has_revoked(key));
+        let access_token = signing.ok_or(ServiceError::NoSigningKey)?.key.sign(&json)?;
         if access_token.len() > TOKEN_BYTES_MAX {
             return Err(ServiceError::TokenTooLarge(TOKEN_BYTES_MAX));
         }
         Ok(Tokens {
             access_token,
             expires_in: claims.exp.saturating_sub(claims.iat),
-            refresh_token: refresh::issue(&self.pepper, id, generation, &live.session().seed),
+            refresh_token: self.peppers.issue(id, generation, &live.session().seed),
             scope: claims.scope,
         })
     }

@@ -28,7 +28,7 @@ pub struct Changed {
     /// Whether anything was written; a repeat writes nothing.
     pub written: bool,
     /// Whether a floor was raised.
-    raised: bool,
+    pub(super) raised: bool,
     /// When both log and record were written.
     pub acknowledged_at: Timestamp,
     /// What the parts took.

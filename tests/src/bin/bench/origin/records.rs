@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use ::origin::{
     config::{
-        Config, SigningAlgorithm, StoreUrl,
+        Config, StoreUrl,
         secrets::{ManagementKey, MasterKey, Secrets},
     },
     feed::Feed,
-    keys,
+    server::open_keys,
     service::{Service, introspect::Viewer, open::OpenSession, refresh::RefreshRequest},
     store::{AnyStore, Key},
 };
@@ -73,10 +73,9 @@ async fn count(url: String) -> anyhow::Result<Counted> {
     config.store.url = StoreUrl::from(url);
     let secrets = Secrets { master_key: MasterKey::new([7; 32]), management_key: ManagementKey::new("not used here") };
     let store = Arc::new(AnyStore::open(&config.store).await?);
-    let ring = keys::load_or_create(&**store, &secrets.master_key, SigningAlgorithm::Ed25519).await?;
-    let ring = Arc::new(ring);
-    let feed = Feed::load(Arc::clone(&store), Arc::clone(&ring), &config).await?;
-    let service = Service::new(Arc::clone(&store), ring, feed, &config, &secrets)?;
+    let keys = open_keys(&store, &config, &secrets.master_key).await?;
+    let feed = Feed::load(Arc::clone(&store), Arc::clone(&keys), &config).await?;
+    let service = Service::new(Arc::clone(&store), keys, feed, &config, &secrets)?;
 
     service.open(request()?).await.ok().context("the first session is not opened")?;
     let before = store.round_trips();
