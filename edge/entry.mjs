@@ -188,9 +188,9 @@ async function renew(req, env, ctx, asked, token) {
 async function reserved(req, env) {
   try {
     const url = new URL(req.url);
-    const place = /^\/\.portcullis\/hubs\/([a-z0-9-]{1,64})\/(frames|sync)$/.exec(url.pathname);
+    const place = /^\/\.portcullis\/hubs\/([a-z0-9-]{1,64})\/frames$/.exec(url.pathname);
     // Only the hub of this gate: a name made up by someone else must not bring an object to life.
-    if (place && place[1] === hubName(env)) return await hubAnswer(req, env, place[2], url.search);
+    if (place && place[1] === hubName(env)) return await hubAnswer(req, env, url.search);
     if (url.pathname === "/.portcullis/status" && req.method === "GET") {
       await (refresh(env, PULL_MS_MIN) ?? null);
       return new Response(wasm.status(Date.now()), { headers: { "content-type": "application/json", ...POSTURE } });
@@ -201,10 +201,10 @@ async function reserved(req, env) {
   }
 }
 
-async function hubAnswer(req, env, what, search) {
-  if (what === "sync" && req.method === "GET") return hub(env, hubName(env)).fetch(`http://hub/sync${search}`);
-  if (what === "sync") return refuse(["405", "method", "", "GET", "frames are handed out by GET"]);
-  if (req.method !== "POST") return refuse(["405", "method", "", "POST", "frames are taken in by POST"]);
+async function hubAnswer(req, env, search) {
+  // Signed frames of hashed keys are nobody's secret; an origin whose store lost floors gets them back from here.
+  if (req.method === "GET") return hub(env, hubName(env)).fetch(`http://hub/sync${search}`);
+  if (req.method !== "POST") return refuse(["405", "method", "", "GET, POST", "frames are taken in by POST and handed out by GET"]);
   const length = Number(req.headers.get("content-length") ?? NaN);
   if (!(length <= PUSH_BYTES_MAX)) return refuse(["413", "too_large", "", "", `frames may have ${PUSH_BYTES_MAX} bytes, with Content-Length`]);
   return hub(env, hubName(env)).fetch(req);

@@ -1,5 +1,6 @@
 //! What the gate believes: frames of the pinned feed key, pinned token keys, and nothing else.
 
+use ::origin::keys::Verifier;
 use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
@@ -8,6 +9,12 @@ use base64ct::{Base64UrlUnpadded, Encoding as _};
 use portcullis_tests::{GatePlace, GateSettings, POLICY, Setting, TestGate, TestOrigin, TestUpstream, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
+use shared::{
+    feed::UnverifiedFrame,
+    keys::PublicKey,
+    replica::Replica,
+    revocation::{FloorKey, Version},
+};
 
 type Tested = anyhow::Result<()>;
 
@@ -39,7 +46,8 @@ async fn forged_frames_are_refused_and_the_last_good_set_is_kept() -> Tested {
     let announced =
         format!("POST {frames} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", 33 << 20);
     assert!(setting.gate.raw(&announced).await?.starts_with("HTTP/1.1 413"));
-    assert_eq!(setting.gate.request(Method::GET, frames).send().await?.status(), 405);
+    assert_eq!(setting.gate.request(Method::GET, frames).send().await?.status(), 400, "without a position");
+    assert_eq!(setting.gate.request(Method::DELETE, frames).send().await?.status(), 405);
     assert_eq!(setting.gate.status_of("/app/x", &opened.access).await?, 200);
     setting.origin.stop().await;
     Ok(())
@@ -168,5 +176,33 @@ async fn a_gate_with_wrong_bindings_says_which() -> Tested {
         assert!(said.contains(reason), "{reason}: {said}");
     }
     origin.stop().await;
+    Ok(())
+}
+
+/// I4: where frames are pushed to, an origin that lost its floors finds them again, as it signed them.
+#[tokio::test]
+async fn the_hub_hands_out_the_floors_that_it_holds() -> Tested {
+    let setting = Setting::start().await?;
+    let (ended, kept) = (setting.open("erin").await?, setting.open("erin").await?);
+    let path = format!("/v1/sessions/{}/revoke", ended.session);
+    assert_eq!(setting.origin.manage(Method::POST, &path, json!({})).await?.0, 200);
+    let refused = async || (setting.gate.status_of("/app/x", &ended.access).await.ok()? == 401).then_some(());
+    eventually("the refusal", refused).await?;
+
+    let held = "/.portcullis/hubs/local/frames?epoch=0&after=0&keys=0";
+    let answer = setting.gate.request(Method::GET, held).send().await?;
+    assert_eq!(answer.status(), 200);
+    let (bytes, feed_key) = (answer.bytes().await?, PublicKey::ed25519_from_text(setting.origin.feed_key())?);
+    let mut replica = Replica::new();
+    let mut rest: &[u8] = &bytes;
+    while !rest.is_empty() {
+        let (frame, after) = UnverifiedFrame::split(rest)?;
+        replica.accept(&frame.verify(&Verifier, std::slice::from_ref(&feed_key))?);
+        rest = after;
+    }
+    let lowest = |session: &str| Ok::<_, anyhow::Error>(replica.floors().lowest(&FloorKey::session(&session.parse()?)));
+    assert_eq!(lowest(&ended.session)?, Version::ENDED, "the hub hands out what it holds");
+    assert_eq!(lowest(&kept.session)?, Version::NONE);
+    setting.origin.stop().await;
     Ok(())
 }
