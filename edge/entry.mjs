@@ -6,7 +6,7 @@
 import app, { Hub } from "./index.js";
 import policy from "./policy.bin";
 import { POSTURE, refuse } from "./refuse.mjs";
-import { cleared, cookies, exchange, session, signOut } from "./session.mjs";
+import { cookies, exchange, originUrl, session, signOut } from "./session.mjs";
 import { forward } from "./upstream.mjs";
 
 export { Hub };
@@ -127,16 +127,16 @@ function failed(error) {
 
 // --- the feed ---
 
-const hub = (env, name) => env.HUB.get(env.HUB.idFromName(name));
 const hubName = (env) => env.HUB_NAME || "local";
+const hub = (env) => env.HUB.get(env.HUB.idFromName(hubName(env)));
 
 async function pullFrom(env, source) {
   const query = wasm.position();
   if (query === "") return;
   const init = { signal: AbortSignal.timeout(PULL_MS_MAX) };
   const answer = source === "hub"
-    ? await hub(env, hubName(env)).fetch(`http://hub/sync?${query}`, init)
-    : await fetch(`${env.ORIGIN_URL.replace(/\/+$/, "")}/feed/delta?${query}`, init);
+    ? await hub(env).fetch(`http://hub/sync?${query}`, init)
+    : await fetch(`${originUrl(env)}/feed/delta?${query}`, init);
   const bytes = await answer.arrayBuffer();
   if (!answer.ok) throw new Error(`the ${source} answered ${answer.status}`);
   if (!wasm.accept(new Uint8Array(bytes), Date.now())) throw new Error(`the frames of the ${source} were refused`);
@@ -172,10 +172,8 @@ async function waitForHub(env, ctx) {
 async function renew(req, env, ctx, asked, token) {
   try {
     const tokens = await exchange(env, token);
-    if (tokens === null) {
-      return refuse(["401", "session_over", 'Bearer realm="portcullis", error="invalid_token"', "", "the session is over"], cleared(env));
-    }
-    const renewal = { token: tokens.access_token, lines: cookies(env, tokens) };
+    if (tokens === null) return refuse(wasm.session_over().split("\n"), cookies());
+    const renewal = { token: tokens.access_token, lines: cookies(tokens) };
     return await answer(check(req, env, asked, renewal.token), req, env, ctx, asked, renewal);
   } catch (error) {
     console.warn(JSON.stringify({ event: "gate_renewal_failed", reason: String(error?.message ?? error) }));
@@ -192,7 +190,7 @@ async function reserved(req, env) {
     // Only the hub of this gate: a name made up by someone else must not bring an object to life.
     if (place && place[1] === hubName(env)) return await hubAnswer(req, env, url.search);
     if (url.pathname === "/.portcullis/status" && req.method === "GET") {
-      await (refresh(env, PULL_MS_MIN) ?? null);
+      await refresh(env, PULL_MS_MIN);
       return new Response(wasm.status(Date.now()), { headers: { "content-type": "application/json", ...POSTURE } });
     }
     return refuse(["404", "no_route", "", "", "there is nothing here"]);
@@ -203,9 +201,9 @@ async function reserved(req, env) {
 
 async function hubAnswer(req, env, search) {
   // Signed frames of hashed keys are nobody's secret; an origin whose store lost floors gets them back from here.
-  if (req.method === "GET") return hub(env, hubName(env)).fetch(`http://hub/sync${search}`);
+  if (req.method === "GET") return hub(env).fetch(`http://hub/sync${search}`);
   if (req.method !== "POST") return refuse(["405", "method", "", "GET, POST", "frames are taken in by POST and handed out by GET"]);
   const length = Number(req.headers.get("content-length") ?? NaN);
   if (!(length <= PUSH_BYTES_MAX)) return refuse(["413", "too_large", "", "", `frames may have ${PUSH_BYTES_MAX} bytes, with Content-Length`]);
-  return hub(env, hubName(env)).fetch(req);
+  return hub(env).fetch(req);
 }

@@ -1,21 +1,15 @@
 // What a browser sees and does with its own session, on the application's own host, and the exchanges with the origin that
 // this takes. No page ever holds a token: they travel in HttpOnly cookies only (COO-04).
+import app from "./index.js";
 import { POSTURE, refuse } from "./refuse.mjs";
 
+const wasm = app.prototype;
+
 const ORIGIN_MS_MAX = 3_000; // deadline of one exchange
-const ATTRIBUTES = "; Path=/; Secure; HttpOnly; SameSite=Lax";
 const JSON_TYPE = { "content-type": "application/json", ...POSTURE };
 
-const names = (env) => [env.ACCESS_COOKIE || "__Host-Http-at", env.REFRESH_COOKIE || "__Host-Http-rt"];
-
-/** The `Set-Cookie` lines of new tokens. */
-export function cookies(env, tokens) {
-  const [access, refresh] = names(env);
-  return [`${access}=${tokens.access_token}${ATTRIBUTES}`, `${refresh}=${tokens.refresh_token}${ATTRIBUTES}`];
-}
-
-/** The `Set-Cookie` lines that take the tokens away. */
-export const cleared = (env) => names(env).map((name) => `${name}=${ATTRIBUTES}; Max-Age=0`);
+/** The `Set-Cookie` lines of new tokens; without any, those that take the cookies away. */
+export const cookies = ({ access_token = "", refresh_token = "" } = {}) => wasm.session_cookies(access_token, refresh_token).split("\n");
 
 /** New tokens for a refresh token; null if the session is over. Everything else is a failure that ends no session. */
 export async function exchange(env, token) {
@@ -58,7 +52,7 @@ export async function signOut(env, [access, refresh]) {
     // 401: the access token counts for nothing any more.
     if (said !== null && !said.ok && !(said.status === 401 && !refresh)) return refuse(unavailable);
     const headers = new Headers({ ...POSTURE, "clear-site-data": '"cache", "cookies", "storage"' });
-    for (const line of cleared(env)) headers.append("set-cookie", line);
+    for (const line of cookies()) headers.append("set-cookie", line);
     return new Response(null, { status: 204, headers });
   } catch (error) {
     return failed(error);
@@ -72,14 +66,15 @@ function failed(error) {
   return refuse(unavailable);
 }
 
-const base = (env) => (env.ORIGIN_URL ?? "").replace(/\/+$/, "");
+/** The address of the origin, without a slash at its end. */
+export const originUrl = (env) => (env.ORIGIN_URL ?? "").replace(/\/+$/, "");
 
 function oauth(env, endpoint, fields) {
   const body = new URLSearchParams({ ...fields, client_id: env.CLIENT_ID || "web" });
-  return fetch(`${base(env)}/oauth2/${endpoint}`, { method: "POST", body, signal: AbortSignal.timeout(ORIGIN_MS_MAX) });
+  return fetch(`${originUrl(env)}/oauth2/${endpoint}`, { method: "POST", body, signal: AbortSignal.timeout(ORIGIN_MS_MAX) });
 }
 
 function me(env, token, path, method) {
   const headers = { authorization: `Bearer ${token}` };
-  return fetch(`${base(env)}/v1/me/${path}`, { method, headers, signal: AbortSignal.timeout(ORIGIN_MS_MAX) });
+  return fetch(`${originUrl(env)}/v1/me/${path}`, { method, headers, signal: AbortSignal.timeout(ORIGIN_MS_MAX) });
 }

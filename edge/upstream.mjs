@@ -1,5 +1,7 @@
 // Forwards what the gate let pass: the URL that was judged, with the gate's own word on who it is from.
 
+import { refuse } from "./refuse.mjs";
+
 const IDENTITY = ["portcullis-subject", "portcullis-session", "portcullis-tenant", "portcullis-roles", "portcullis-version"];
 
 /**
@@ -29,11 +31,7 @@ async function ask(request, lines) {
   try {
     answer = await fetch(request, { redirect: "manual" });
   } catch {
-    const body = { type: "about:blank", title: "Refused at the gate", status: 502, detail: "the application does not answer", reason: "upstream" };
-    answer = new Response(JSON.stringify(body), {
-      status: 502,
-      headers: { "content-type": "application/problem+json", "cache-control": "no-store" },
-    });
+    answer = refuse(["502", "upstream", "", "", "the application does not answer"]);
   }
   if (!lines) return answer;
   // Also with the answer that opens a WebSocket: cookies that get lost would make the next renewal a reuse.

@@ -138,6 +138,31 @@ pub fn check(length: u32, asked: u8, now_ms: f64) -> u32 {
     verdict as u32 | u32::from(route) << 8 | u32::from(length) << 16
 }
 
+/// The `Set-Cookie` lines of new tokens, a line each; of empty ones, those that take the cookies away.
+///
+/// # Errors
+///
+/// There is no configured gate in this instance.
+#[wasm_bindgen]
+pub fn session_cookies(access: &str, refresh: &str) -> Result<String, JsError> {
+    GATE.with_borrow(|gate| {
+        let names = gate.as_ref().ok_or_else(|| JsError::new("the gate is not configured"))?.settings.cookies();
+        let line = |name: &str, token: &str| match token {
+            "" => cookie::clear_cookie(name),
+            token => cookie::session_cookie(name, token),
+        };
+        Ok([line(names.access, access), line(names.refresh, refresh)].join("\n"))
+    })
+}
+
+/// The answer to a browser whose session is over, as [`check`] puts a refusal.
+#[wasm_bindgen]
+pub fn session_over() -> String {
+    let mut said = String::new();
+    Refusal::session_over(&session_route()).write(&mut said);
+    said
+}
+
 /// Takes in frames, up to the first that is not good; whether all were.
 #[wasm_bindgen]
 pub fn accept(frames: &[u8], now_ms: f64) -> bool {

@@ -1,6 +1,6 @@
 //! Answers of the gate itself.
 
-use shared::{decision::Denied, policy::Route, request::RequestError};
+use shared::{decision::Denied, policy::Route, request::RequestError, revocation::ScopeKind};
 
 /// An answer that is not the application's.
 pub(crate) struct Refusal {
@@ -20,6 +20,12 @@ impl Refusal {
         let challenge = denied.challenge(route).unwrap_or_default();
         let (status, detail) = (denied.status(), denied.detail().to_owned());
         Self { status, name: denied.name(), challenge, allow: String::new(), detail }
+    }
+
+    /// The origin says that the session of a refresh token is over.
+    pub(crate) fn session_over(route: &Route) -> Self {
+        let challenge = Denied::Revoked(ScopeKind::Session).challenge(route).unwrap_or_default();
+        Self { challenge, ..Self::plain(401, "session_over", "the session is over") }
     }
 
     /// No route has this host and path.
