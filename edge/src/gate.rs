@@ -30,7 +30,7 @@ use crate::{
     own::{Own, session_route, who_am_i},
     refusal::Refusal,
     settings::{Settings, Trust},
-    tokens::{Tokens, teach},
+    tokens::Tokens,
     verify::Runtime,
 };
 
@@ -289,13 +289,13 @@ impl Gate {
             (Verdict::Allow, Some(Ok(known))) => {
                 said.push_str(&known.identity);
                 said.push('\n');
-                teach(&known.token, replica);
+                known.teach(replica);
             }
             (Verdict::Session, Some(Ok(known))) => {
                 said.push_str(presented.access.unwrap_or_default());
                 said.push('\n');
                 said.push_str(&who_am_i(known.token.claims()).to_string());
-                teach(&known.token, replica);
+                known.teach(replica);
             }
             (Verdict::Renew, _) => said.push_str(presented.refresh.unwrap_or_default()),
             _ => {}

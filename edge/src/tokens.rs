@@ -34,11 +34,23 @@ pub(crate) struct Known {
     pub(crate) token: AccessToken,
     /// Subject, session, tenant, roles and version, a line each: the values of the identity headers.
     pub(crate) identity: String,
+    /// Whether the replica has learned what the token proves; it forgets that only after the token has expired.
+    taught: bool,
+}
+
+impl Known {
+    /// Raises the floors that the token proves, once. Only for a token in its time.
+    pub(crate) fn teach(&mut self, replica: &mut Replica) {
+        if !self.taught {
+            self.token.teach(replica, LEARN_MARGIN);
+            self.taught = true;
+        }
+    }
 }
 
 /// The verified tokens of an instance; the one that was not used for longest makes room.
 pub(crate) struct Tokens {
-    known: LruCache<Box<str>, Known>,
+    known: LruCache<String, Known>,
 }
 
 impl Tokens {
@@ -62,23 +74,20 @@ impl Tokens {
     /// # Errors
     ///
     /// What is wrong with it, apart from time and floors.
-    pub(crate) fn verified(&mut self, text: &str, keys: &KeySet, expected: Expected<'_>) -> Result<&Known, TokenError> {
+    pub(crate) fn verified(
+        &mut self,
+        text: &str,
+        keys: &KeySet,
+        expected: Expected<'_>,
+    ) -> Result<&mut Known, TokenError> {
         if text.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLarge);
         }
-        if !self.known.contains(text) {
+        self.known.try_get_or_insert_mut_ref(text, || {
             let token = AccessToken::verify(text, keys, &Runtime, expected)?;
-            let identity = identity(&token);
-            self.known.put(text.into(), Known { token, identity });
-        }
-        // It was put there just now, if it was not there.
-        self.known.get(text).ok_or(TokenError::Malformed)
+            Ok(Known { identity: identity(&token), token, taught: false })
+        })
     }
-}
-
-/// Raises the floors that a token in its time proves.
-pub(crate) fn teach(token: &AccessToken, replica: &mut Replica) {
-    token.teach(replica, LEARN_MARGIN);
 }
 
 fn identity(token: &AccessToken) -> String {
