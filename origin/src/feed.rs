@@ -230,6 +230,24 @@ fn client(config: &Config) -> anyhow::Result<reqwest::Client> {
         .context("cannot make the HTTP client of the feed")
 }
 
+/// Why a hub's answer has no body.
+enum BodyError {
+    Broken,
+    TooLarge,
+}
+
+/// The body of a hub's answer, of at most `bytes_max`: more is not even read.
+async fn body_of(mut response: reqwest::Response, bytes_max: usize) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|_| BodyError::Broken)? {
+        if body.len().saturating_add(chunk.len()) > bytes_max {
+            return Err(BodyError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
 /// Returns when the process is to stop.
 async fn until(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;

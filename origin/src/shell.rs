@@ -1,7 +1,8 @@
-//! The clock and the randomness of the process; nothing else asks for either.
+//! The clock and the randomness of the process; nothing else asks for either. Pauses between attempts are random too.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use shared::time::Timestamp;
 
 /// The time of this machine.
@@ -20,6 +21,17 @@ pub(crate) fn random() -> Result<[u8; 16], NoRandomness> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoRandomness)?;
     Ok(bytes)
+}
+
+/// Pauses between attempts, from `min` to `max`, without an end; with jitter, so that processes do not come back in step.
+pub(crate) fn pauses(min: Duration, max: Duration) -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(min)
+        .with_max_delay(max)
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
 }
 
 #[cfg(test)]

@@ -9,16 +9,17 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
 use metrics::{counter, gauge, histogram};
 use reqwest::{StatusCode, header};
 use serde::Deserialize;
 use shared::feed::{Cursor, Epoch};
 use tokio::sync::watch;
 
-use super::{Feed, Position};
+use super::{BodyError, Feed, Position, body_of};
 use crate::{
     config::Hub,
+    shell,
     telemetry::metrics::{PUSH_CURSOR, PUSH_DURATION, PUSH_LAST_ACK, PUSHES},
 };
 
@@ -188,7 +189,10 @@ impl Task {
         if !matches!(status, StatusCode::OK | StatusCode::CONFLICT) {
             return Err(PushError::Status(status));
         }
-        let body = read_answer(response).await?;
+        let body = body_of(response, ANSWER_BYTES_MAX).await.map_err(|error| match error {
+            BodyError::Broken => PushError::Unreachable,
+            BodyError::TooLarge => PushError::Answer,
+        })?;
         let position = parse_answer(&body).ok_or(PushError::Answer)?;
         Ok(if status == StatusCode::OK { Pushed::Acknowledged(position) } else { Pushed::Gap(position) })
     }
@@ -196,17 +200,6 @@ impl Task {
     fn is_behind(&self) -> bool {
         self.position.is_some_and(|position| self.feed.is_ahead_of(position))
     }
-}
-
-async fn read_answer(mut response: reqwest::Response) -> Result<Vec<u8>, PushError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|_| PushError::Unreachable)? {
-        if body.len().saturating_add(chunk.len()) > ANSWER_BYTES_MAX {
-            return Err(PushError::Answer);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }
 
 fn parse_answer(body: &[u8]) -> Option<Position> {
@@ -219,13 +212,7 @@ fn parse_answer(body: &[u8]) -> Option<Position> {
 }
 
 fn pauses() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(PAUSE_MIN)
-        .with_max_delay(PAUSE_MAX)
-        .with_factor(2.0)
-        .with_jitter()
-        .without_max_times()
-        .build()
+    shell::pauses(PAUSE_MIN, PAUSE_MAX)
 }
 
 fn unix_seconds() -> f64 {

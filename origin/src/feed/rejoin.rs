@@ -9,10 +9,10 @@
 use reqwest::StatusCode;
 use shared::{
     feed::{Cursor, Epoch, FRAME_BYTES_MAX, FrameKind, UnverifiedFrame},
-    revocation::{Floor, Floors},
+    revocation::Floors,
 };
 
-use super::{Feed, FeedError};
+use super::{BodyError, Feed, FeedError, body_of, state::missing_from};
 use crate::{
     config::Hub,
     keys::{KeysError, Verifier},
@@ -70,12 +70,7 @@ impl Feed {
             tracing::warn!(event = "feed_store_fell_back", hub = hub.name, epoch = snapshot.epoch.0);
             self.store.renew(held.epoch).await.map_err(FeedError::from)?;
         }
-        let (mut known, now) = (Floors::new(), shell::now());
-        for floor in &snapshot.floors {
-            known.join(*floor);
-        }
-        let is_lost = |floor: &Floor| !now.has_reached(floor.forget_at) && floor.lowest > known.lowest(&floor.key);
-        let lost: Vec<Floor> = held.floors.iter().filter(is_lost).collect();
+        let lost = missing_from(&snapshot, &held.floors, shell::now());
         if !lost.is_empty() {
             tracing::warn!(event = "feed_floors_rejoined", hub = hub.name, count = lost.len());
         }
@@ -107,16 +102,12 @@ impl Feed {
 
 async fn ask(hub: &Hub, client: &reqwest::Client) -> Result<Vec<u8>, RejoinError> {
     let request = client.get(&hub.url).query(&[("epoch", "0"), ("after", "0"), ("keys", "0")]);
-    let mut response = request.send().await.map_err(|_| RejoinError::Unreachable)?;
+    let response = request.send().await.map_err(|_| RejoinError::Unreachable)?;
     if response.status() != StatusCode::OK {
         return Err(RejoinError::Status(response.status()));
     }
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|_| RejoinError::Unreachable)? {
-        if bytes.len().saturating_add(chunk.len()) > ANSWER_BYTES_MAX {
-            return Err(RejoinError::TooLarge);
-        }
-        bytes.extend_from_slice(&chunk);
-    }
-    Ok(bytes)
+    body_of(response, ANSWER_BYTES_MAX).await.map_err(|error| match error {
+        BodyError::Broken => RejoinError::Unreachable,
+        BodyError::TooLarge => RejoinError::TooLarge,
+    })
 }

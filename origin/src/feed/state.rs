@@ -76,12 +76,7 @@ impl State {
 
     /// The floors in memory that a snapshot lacks.
     pub(super) fn lost(&self, snapshot: &Snapshot, now: Timestamp) -> Vec<Floor> {
-        let mut known = Floors::new();
-        for floor in &snapshot.floors {
-            known.join(*floor);
-        }
-        let is_lost = |floor: &Floor| !now.has_reached(floor.forget_at) && floor.lowest > known.lowest(&floor.key);
-        self.floors.iter().filter(is_lost).collect()
+        missing_from(snapshot, &self.floors, now)
     }
 
     /// Goes on from a snapshot, after a gap or in another epoch. In another epoch freshness waits for `settle`.
@@ -111,4 +106,12 @@ impl State {
             as_of: self.as_of,
         }
     }
+}
+
+/// The floors that still count at `now` and that a snapshot lacks, or has lower.
+pub(super) fn missing_from(snapshot: &Snapshot, floors: &Floors, now: Timestamp) -> Vec<Floor> {
+    let mut known = Floors::new();
+    known.extend(snapshot.floors.iter().copied());
+    let is_missing = |floor: &Floor| !now.has_reached(floor.forget_at) && floor.lowest > known.lowest(&floor.key);
+    floors.iter().filter(is_missing).collect()
 }

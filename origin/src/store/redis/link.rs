@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
 use redis::{
     AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisFuture, Value,
     aio::{ConnectionLike, MultiplexedConnection},
@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::{StoreError, address::Source, call::failed};
+use crate::shell;
 
 /// First and longest pause after a failure.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -149,11 +150,5 @@ impl ConnectionLike for Connection {
 }
 
 pub(super) fn pauses() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(PAUSE_MIN)
-        .with_max_delay(PAUSE_MAX)
-        .with_factor(2.0)
-        .with_jitter()
-        .without_max_times()
-        .build()
+    shell::pauses(PAUSE_MIN, PAUSE_MAX)
 }
