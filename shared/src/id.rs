@@ -59,11 +59,20 @@ impl FromStr for SessionId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let mut bytes = [0; 16];
-        match Base64UrlUnpadded::decode(text, &mut bytes) {
-            Ok(decoded) if decoded.len() == 16 => Ok(Self(bytes)),
-            _ => Err(IdError::NotASessionId),
-        }
+        id_from_text(text).map(Self)
+    }
+}
+
+/// The 16 bytes of a random id from its 22 characters.
+///
+/// # Errors
+///
+/// [`IdError::NotASessionId`], which says the form that every random id has.
+pub fn id_from_text(text: &str) -> Result<[u8; 16], IdError> {
+    let mut bytes = [0; 16];
+    match Base64UrlUnpadded::decode(text, &mut bytes) {
+        Ok(decoded) if decoded.len() == 16 => Ok(bytes),
+        _ => Err(IdError::NotASessionId),
     }
 }
 

@@ -6,7 +6,7 @@ use aws_lc_rs::{constant_time, digest};
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use shared::{
-    id::{IdError, TenantId},
+    id::{IdError, TenantId, id_from_text},
     time::Timestamp,
 };
 use utoipa::ToSchema;
@@ -88,11 +88,7 @@ impl FromStr for ApiKeyId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let mut bytes = [0; 16];
-        match Base64UrlUnpadded::decode(text, &mut bytes) {
-            Ok(decoded) if decoded.len() == 16 => Ok(Self(bytes)),
-            _ => Err(IdError::NotASessionId),
-        }
+        id_from_text(text).map(Self)
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Request, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
 
@@ -14,6 +14,27 @@ use super::error::{OAuthError, Problem};
 
 /// More fields than any form of ours has; a form with more is refused before it is looked at.
 const FORM_FIELDS_MAX: usize = 32;
+
+/// What is said of a request with two `Authorization` lines (RFC 6750 §2): none of them counts.
+pub(crate) const SEVERAL_CREDENTIALS: &str = "more than one Authorization header was sent";
+
+/// The request has more than one `Authorization` line.
+pub(crate) struct SeveralCredentials;
+
+/// The one `Authorization` line, if there is one.
+pub(crate) fn authorization(headers: &HeaderMap) -> Result<Option<&HeaderValue>, SeveralCredentials> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next();
+    if values.next().is_some() { Err(SeveralCredentials) } else { Ok(value) }
+}
+
+/// What follows `Bearer` (RFC 6750 §2.1); none for another scheme.
+pub(crate) fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    match value.as_bytes().split_at_checked(7) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => Some(token),
+        _ => None,
+    }
+}
 
 /// A JSON body. An empty body without content type reads as `{}`.
 pub(crate) struct Body<T>(pub(crate) T);

@@ -21,7 +21,7 @@ use super::{
     App,
     caller::{Caller, Target},
     error::Problem,
-    extract::body_refusal,
+    extract::{SEVERAL_CREDENTIALS, authorization, bearer, body_refusal},
     openapi::Operation,
     rates,
 };
@@ -183,18 +183,15 @@ async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, NoCaller
         description,
         is_failure,
     };
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = values.next() else { return Err(unauthorized(r#"Bearer realm="portcullis""#, false)) };
-    if values.next().is_some() {
-        let description = "more than one Authorization header was sent";
-        let problem = Problem::new(StatusCode::BAD_REQUEST, description);
-        return Err(NoCaller { problem, code: "invalid_request", description, is_failure: false });
-    }
+    let value = authorization(headers).map_err(|_| NoCaller {
+        problem: Problem::new(StatusCode::BAD_REQUEST, SEVERAL_CREDENTIALS),
+        code: "invalid_request",
+        description: SEVERAL_CREDENTIALS,
+        is_failure: false,
+    })?;
+    let Some(value) = value else { return Err(unauthorized(r#"Bearer realm="portcullis""#, false)) };
     let wrong = || unauthorized(r#"Bearer realm="portcullis", error="invalid_token""#, true);
-    let key = match value.as_bytes().split_at_checked(7) {
-        Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => key,
-        _ => return Err(wrong()),
-    };
+    let key = bearer(value).ok_or_else(wrong)?;
     if app.management_key.matches(key) {
         return Ok(Caller::Bootstrap);
     }

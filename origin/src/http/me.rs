@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::{
     App,
     error::{Problem, no_store},
-    extract::Segment,
+    extract::{SEVERAL_CREDENTIALS, Segment, authorization, bearer},
     schema,
 };
 use crate::service::{
@@ -101,17 +101,13 @@ pub(super) async fn sign_out(State(app): State<App>, headers: HeaderMap) -> Resu
 }
 
 async fn user(app: &App, headers: &HeaderMap) -> Result<User, Problem> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = values.next() else {
+    let several = |_| Problem::new(StatusCode::BAD_REQUEST, SEVERAL_CREDENTIALS);
+    let Some(value) = authorization(headers).map_err(several)? else {
         return Err(unauthorized("this needs an access token", r#"Bearer realm="portcullis""#));
     };
-    if values.next().is_some() {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "more than one Authorization header was sent"));
-    }
-    let token = value.to_str().ok().and_then(|value| value.split_once(' '));
-    match token {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(app.service.user(token).await?),
-        _ => Err(OwnError::Token.into()),
+    match bearer(value).and_then(|token| std::str::from_utf8(token).ok()) {
+        Some(token) => Ok(app.service.user(token).await?),
+        None => Err(OwnError::Token.into()),
     }
 }
 

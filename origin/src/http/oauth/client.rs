@@ -9,7 +9,11 @@ use shared::id::ClientId;
 
 use crate::{
     clients::Client,
-    http::{App, error::OAuthError, extract::Form},
+    http::{
+        App,
+        error::OAuthError,
+        extract::{self, Form, SEVERAL_CREDENTIALS},
+    },
 };
 
 /// RFC 7523 §2.2.
@@ -56,12 +60,7 @@ pub(super) async fn authenticate(app: &App, headers: &HeaderMap, form: &Form) ->
 ///
 /// 400 `invalid_request` if there are several.
 pub(super) fn authorization(headers: &HeaderMap) -> Result<Option<&HeaderValue>, OAuthError> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = values.next();
-    if values.next().is_some() {
-        return Err(OAuthError::invalid_request("more than one Authorization header was sent"));
-    }
-    Ok(value)
+    extract::authorization(headers).map_err(|_| OAuthError::invalid_request(SEVERAL_CREDENTIALS))
 }
 
 /// 401 `invalid_client` with a challenge (RFC 6749 §5.2).
