@@ -34,13 +34,13 @@ enum Command {
     #[command(subcommand)]
     Keys(keys::Command),
     /// Sessions, through the management API.
-    Sessions(sessions::Arguments),
+    Sessions(api::Arguments<sessions::Command>),
     /// Subjects, through the management API.
-    Subjects(subjects::Arguments),
+    Subjects(api::Arguments<subjects::Command>),
     /// Tenants, through the management API.
-    Tenants(tenants::Arguments),
+    Tenants(api::Arguments<tenants::Command>),
     /// The keys of the management API.
-    Apikeys(apikeys::Arguments),
+    Apikeys(api::Arguments<apikeys::Command>),
     /// Who did what to whom, when and why, newest first.
     Audit(audit::Arguments),
     /// Print what an installation needs in memory, CPU and traffic, on an ordinary day and on a bad one.

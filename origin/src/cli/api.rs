@@ -41,6 +41,15 @@ pub(super) struct Api {
     because: Option<String>,
 }
 
+/// A group of commands over the management API.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments<C: clap::Subcommand> {
+    #[command(flatten)]
+    pub(super) api: Api,
+    #[command(subcommand)]
+    pub(super) command: C,
+}
+
 impl Api {
     /// A call; the origin's answer.
     pub(super) fn call(

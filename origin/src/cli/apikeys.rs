@@ -4,18 +4,10 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::json;
 
-use super::api::Api;
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    api: Api,
-    #[command(subcommand)]
-    command: Command,
-}
+use super::api::Arguments;
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// The keys, oldest first.
     List {
         /// Where the page before ended.
@@ -49,7 +41,7 @@ enum Command {
     Remove { id: String },
 }
 
-pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(super) fn run(arguments: &Arguments<Command>) -> anyhow::Result<()> {
     let api = &arguments.api;
     match &arguments.command {
         Command::List { cursor } => {

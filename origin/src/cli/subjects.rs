@@ -4,18 +4,10 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::json;
 
-use super::api::Api;
-
-#[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    api: Api,
-    #[command(subcommand)]
-    command: Command,
-}
+use super::api::Arguments;
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(super) enum Command {
     /// Status, roles and version.
     Show { subject: String },
     /// End every session; may be repeated.
@@ -28,7 +20,7 @@ enum Command {
     Roles { subject: String, roles: Vec<String> },
 }
 
-pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+pub(super) fn run(arguments: &Arguments<Command>) -> anyhow::Result<()> {
     let api = &arguments.api;
     let command = |subject: &str, name: &str| api.act(Method::POST, &["v1", "subjects", subject, name], &json!({}));
     match &arguments.command {
