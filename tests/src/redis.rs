@@ -1,11 +1,11 @@
 //! A Redis server on a free port.
 
 use std::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::{Child, Command, Stdio},
 };
 
-use crate::eventually;
+use crate::{eventually, free_port};
 
 /// A server of its own, with an empty directory; it ends when it is dropped.
 pub struct TestRedis {
@@ -22,7 +22,7 @@ impl TestRedis {
     /// `redis-server` is not installed, or does not start.
     pub async fn start() -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let child = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--save", "", "--appendonly", "yes", "--dir"])
             .arg(directory.path())
