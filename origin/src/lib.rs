@@ -11,6 +11,7 @@ pub mod audit;
 pub mod cli;
 pub mod clients;
 pub mod config;
+pub mod failpoints;
 pub mod feed;
 pub mod http;
 pub mod idempotency;

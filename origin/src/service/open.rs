@@ -18,7 +18,7 @@ use super::{
     write::{Change, encode},
 };
 use crate::{
-    shell,
+    failpoints, shell,
     store::{Key, Swapped},
     telemetry::metrics::SESSIONS_OPENED,
 };
@@ -107,8 +107,12 @@ impl Service {
         let bytes = encode(session)?;
         // An entry without a session is passed over; a session without an entry could not be listed.
         self.store.index_add(&session.subject, id, session.expires_at).await?;
+        failpoints::reached(failpoints::BETWEEN_INDEX_AND_RECORD);
         match self.store.swap(&Key::Session(*id), None, &bytes, kept_until(session)).await? {
-            Swapped::Done => Ok(()),
+            Swapped::Done => {
+                failpoints::reached(failpoints::AFTER_OPEN);
+                Ok(())
+            }
             Swapped::Conflict => Err(ServiceError::Library),
         }
     }

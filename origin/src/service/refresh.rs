@@ -12,7 +12,7 @@ use shared::{
 
 use super::{ATTEMPTS, Service, ServiceError, Tokens, events, sessions::kept_until, write::encode};
 use crate::{
-    shell,
+    failpoints, shell,
     store::{Key, Swapped},
     telemetry::metrics::{COMMIT_CONFLICTS, REFRESHES, REUSES, SESSIONS_ENDED},
 };
@@ -103,7 +103,11 @@ impl Service {
         let session = live.session();
         let tokens = self.tokens(live, id, session.generation, scope, now)?;
         let bytes = encode(session)?;
+        failpoints::reached(failpoints::BEFORE_ROTATION);
         let swapped = self.store.swap(&Key::Session(*id), Some(stored), &bytes, kept_until(session)).await?;
+        if swapped == Swapped::Done {
+            failpoints::reached(failpoints::AFTER_ROTATION);
+        }
         Ok((swapped == Swapped::Done).then_some(tokens))
     }
 

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use fail::fail_point;
 use metrics::counter;
 use shared::{
     codec::{CodecError, Record},
@@ -13,7 +12,7 @@ use shared::{
 
 use super::{ATTEMPTS, Service, ServiceError};
 use crate::{
-    shell,
+    failpoints, shell,
     store::{Key, Swapped},
     telemetry::metrics::{COMMIT_CONFLICTS, FLOORS_APPENDED},
 };
@@ -101,7 +100,7 @@ impl Service {
                 appended = true;
                 timings.log += started.elapsed();
             }
-            fail_point!("between-log-and-record");
+            failpoints::reached(failpoints::BETWEEN_LOG_AND_RECORD);
             let Some(new) = change.record else {
                 let floors = vec![(target.scope, change.raise.unwrap_or(change.stands))];
                 let changed =
@@ -114,6 +113,7 @@ impl Service {
             let swapped = swapped.map_err(|error| error.after(appended))?;
             timings.record += started.elapsed();
             if swapped == Swapped::Done {
+                failpoints::reached(failpoints::AFTER_CHANGE);
                 let floors = vec![(target.scope, change.raise.unwrap_or(change.stands))];
                 let changed = Changed { floors, cursor, written: true, raised, acknowledged_at: shell::now(), timings };
                 return Ok((changed, Some(new)));

@@ -5,4 +5,5 @@
 mod crash;
 mod events;
 mod origin;
+mod redis;
 mod restart;

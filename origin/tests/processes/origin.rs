@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
     thread::JoinHandle,
@@ -10,7 +11,7 @@ use std::{
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 
-const MANAGEMENT_KEY: &str = "management-key-of-a-test";
+pub(crate) const MANAGEMENT_KEY: &str = "management-key-of-a-test";
 
 /// A process; it is killed with SIGKILL when it is dropped.
 pub(crate) struct Origin {
@@ -18,6 +19,18 @@ pub(crate) struct Origin {
     address: String,
     client: Client,
     log: Option<JoinHandle<Vec<String>>>,
+}
+
+/// A free port that stays free while nobody listens there: below the ports that connections are given. At one
+/// of those a client that tries again and again ends up connected to itself.
+pub(crate) fn lasting_port() -> u16 {
+    loop {
+        let any = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = 12_000 + any % 16_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// The address of a store in one file.
@@ -41,9 +54,16 @@ impl Origin {
             .unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut lines = lines.map_while(Result::ok);
-        let address = lines
-            .find_map(|line| Some(line.split_once("\"address\":\"")?.1.split_once('"')?.0.to_owned()))
-            .expect("the process says where it listens");
+        let mut said = Vec::new();
+        let address = loop {
+            let line = lines.next();
+            assert!(line.is_some(), "the process does not listen: {said:?}");
+            let line = line.unwrap_or_default();
+            if let Some((_, rest)) = line.split_once("\"address\":\"") {
+                break rest.split_once('"').unwrap().0.to_owned();
+            }
+            said.push(line);
+        };
         // What it writes from now on must not fill the pipe.
         let log = Some(std::thread::spawn(move || lines.collect()));
         Self { child, address, client: Client::builder().no_proxy().build().unwrap(), log }
@@ -99,6 +119,17 @@ impl Origin {
     /// Ends the process; the lines that it logged after it listened.
     pub(crate) fn into_log(mut self) -> Vec<String> {
         assert!(self.terminate());
+        self.log.take().unwrap().join().unwrap()
+    }
+
+    /// Whether the process has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Ends the process at once; the lines that it logged after it listened.
+    pub(crate) fn into_last_log(mut self) -> Vec<String> {
+        self.kill();
         self.log.take().unwrap().join().unwrap()
     }
 

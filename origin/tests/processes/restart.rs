@@ -4,8 +4,6 @@
 //! acknowledged nothing is lost (I2), no repeat raises an alarm (I3), and no answer but 503 tells of the trouble (I7).
 
 use std::{
-    net::TcpListener,
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -16,10 +14,13 @@ use std::{
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-use crate::origin::{Origin, embedded};
+use crate::{
+    origin::{MANAGEMENT_KEY, Origin, embedded, lasting_port},
+    redis::Redis,
+};
 
 /// How long a client repeats a command.
-const PATIENCE: Duration = Duration::from_secs(25);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(25);
 
 /// How often the embedded store loses its process: about 20 s of test on a busy machine.
 const KILLS: usize = 60;
@@ -71,9 +72,8 @@ impl Load {
 async fn work(number: usize, address: String, stop: Arc<AtomicBool>, acknowledged: Arc<AtomicUsize>) -> Vec<Known> {
     let client = Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().unwrap();
     let at = |path: &str| format!("http://{address}{path}");
-    let manage = |path: &str, body: &Value| {
-        client.request(Method::POST, at(path)).bearer_auth("management-key-of-a-test").json(body)
-    };
+    let manage =
+        |path: &str, body: &Value| client.request(Method::POST, at(path)).bearer_auth(MANAGEMENT_KEY).json(body);
     let open = json!({ "subject": format!("user-{number}"), "client_id": "web", "tenant": "acme" });
     let mut known = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -95,7 +95,7 @@ async fn work(number: usize, address: String, stop: Arc<AtomicBool>, acknowledge
 }
 
 /// Repeats a command until it is acknowledged. Any answer but success and 503 with `Retry-After` is a failure.
-async fn acknowledge(command: impl Fn() -> RequestBuilder, acknowledged: &AtomicUsize) -> Value {
+pub(crate) async fn acknowledge(command: impl Fn() -> RequestBuilder, acknowledged: &AtomicUsize) -> Value {
     let started = Instant::now();
     loop {
         if let Ok(response) = command().send().await {
@@ -126,7 +126,7 @@ async fn check(origin: &Origin, known: &[Known]) {
     }
 }
 
-async fn becomes_ready(origin: &Origin) {
+pub(crate) async fn becomes_ready(origin: &Origin) {
     let started = Instant::now();
     while origin.get("/readyz").send().await.map(|response| response.status().as_u16()).ok() != Some(200) {
         assert!(started.elapsed() < PATIENCE, "the origin did not become ready again");
@@ -143,8 +143,8 @@ enum End {
 async fn an_origin_that_ends(end: End, times: usize, progress: impl Fn(usize) -> usize) {
     let directory = tempfile::tempdir().unwrap();
     let store = embedded(directory.path());
-    let mut origin = Origin::start(&store, &[]);
-    let address = origin.address().to_owned();
+    let address = format!("127.0.0.1:{}", lasting_port());
+    let mut origin = Origin::start(&store, &[("PORTCULLIS_SERVER__LISTEN", &address)]);
     let load = Load::start(&address);
     for number in 0..times {
         load.goes_on(progress(number)).await;
@@ -170,72 +170,11 @@ async fn an_origin_that_is_killed_again_and_again_loses_nothing() {
     an_origin_that_ends(End::Kill, KILLS, |number| 1 + number % 13).await;
 }
 
-/// A Redis that keeps every acknowledged write; it ends with the test.
-struct Redis {
-    child: Child,
-    port: u16,
-    directory: tempfile::TempDir,
-}
-
-impl Redis {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let redis = Self { child: spawn(port, &directory), port, directory };
-        redis.wait();
-        redis
-    }
-
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    fn restart(&mut self) {
-        self.kill();
-        self.child = spawn(self.port, &self.directory);
-        self.wait();
-    }
-
-    fn wait(&self) {
-        let started = Instant::now();
-        loop {
-            let pong = Command::new("redis-cli").args(["-p", &self.port.to_string(), "PING"]).output().unwrap();
-            if pong.stdout.starts_with(b"PONG") {
-                return;
-            }
-            assert!(started.elapsed() < PATIENCE, "Redis does not answer");
-        }
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn spawn(port: u16, directory: &tempfile::TempDir) -> Child {
-    let mut command = Command::new("redis-server");
-    command.args([
-        "--port",
-        &port.to_string(),
-        "--save",
-        "",
-        "--appendonly",
-        "yes",
-        "--appendfsync",
-        "always",
-        "--dir",
-    ]);
-    command.arg(directory.path()).stdout(Stdio::null()).spawn().expect("redis-server is installed")
-}
-
 /// SES-18: the store is killed and started again while two origins work on it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_is_restarted_under_load_loses_nothing() {
     let mut redis = Redis::start();
-    let url = format!("redis://127.0.0.1:{}", redis.port);
+    let url = redis.url();
     let variables = [("PORTCULLIS_STORE__TIMEOUT_MS", "500")];
     let (one, two) = (Origin::start(&url, &variables), Origin::start(&url, &variables));
     let loads = [Load::start(one.address()), Load::start(two.address())];
