@@ -42,6 +42,16 @@ enum Task {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Install what is missing, then refresh the token of each of many sessions twenty times at once, over two origins
+    /// on one Redis, while the origins are ended at random failpoints.
+    Races {
+        /// How many sessions.
+        #[arg(long, default_value_t = 1_000)]
+        sessions: u64,
+        /// Repeats the run that printed it.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Install what is missing, then measure: gate, propagation, origin or floors; `bench help` says how.
     #[command(disable_help_flag = true)]
     Bench {
@@ -76,6 +86,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Test => test(),
         Task::Conformance => conformance(),
         Task::Edge { policy, out } => edge(policy, out),
+        Task::Races { sessions, seed } => races(sessions, seed),
         Task::Bench { arguments } => bench(&arguments),
         Task::Up { store, data } => up::run(store, data),
     }
@@ -99,6 +110,17 @@ fn conformance() -> anyhow::Result<()> {
     setup::run(&Program::ALL)?;
     edge_build::build_if_changed()?;
     conformance::run()
+}
+
+fn races(sessions: u64, seed: Option<u64>) -> anyhow::Result<()> {
+    setup::run(&[Program::Redis])?;
+    let mut test = Command::new("cargo");
+    test.args(["test", "--package", "portcullis-origin", "--all-features", "--test", "processes", "--"]);
+    test.args(["races::", "--nocapture"]).env("PORTCULLIS_RACE_SESSIONS", sessions.to_string());
+    if let Some(seed) = seed {
+        test.env("PORTCULLIS_RACE_SEED", seed.to_string());
+    }
+    command::run(test.current_dir(command::root()))
 }
 
 fn bench(arguments: &[OsString]) -> anyhow::Result<()> {

@@ -5,5 +5,6 @@
 mod crash;
 mod events;
 mod origin;
+mod races;
 mod redis;
 mod restart;
