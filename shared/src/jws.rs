@@ -8,7 +8,7 @@
 use alloc::{string::String, vec::Vec};
 
 use base64ct::{Base64UrlUnpadded, Encoding};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::keys::{Algorithm, PublicKey, VerifySignature};
 
@@ -57,7 +57,7 @@ impl<'a> UnverifiedJws<'a> {
     pub fn parse(text: &'a str) -> Result<Self, JwsError> {
         let (signed, signature) = text.rsplit_once('.').ok_or(JwsError::Malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(JwsError::Malformed)?;
-        let header = serde_json::from_slice(&decode(header)?).map_err(|_| JwsError::Malformed)?;
+        let header = object(&decode(header)?).ok_or(JwsError::Malformed)?;
         Ok(Self { header, signed, payload, signature })
     }
 
@@ -108,6 +108,13 @@ impl<'a> UnverifiedJws<'a> {
             Err(JwsError::Signature)
         }
     }
+}
+
+/// Reads a JSON object in UTF-8 (RFC 7515 §5.2, RFC 7519 §7.2); none for anything else. By itself the reader would take a list
+/// of the members as well, and any bytes in members that it does not know.
+pub fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    let text = core::str::from_utf8(json).ok()?;
+    if text.trim_ascii_start().starts_with('{') { serde_json::from_str(text).ok() } else { None }
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, JwsError> {

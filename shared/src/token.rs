@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{ClientId, Role, SessionId, SubjectId, TenantId},
-    jws::{JwsError, UnverifiedJws},
+    jws::{self, JwsError, UnverifiedJws},
     keys::{KeySet, VerifySignature},
     replica::Replica,
     revocation::{FloorKey, Floors, ScopeKind, Version},
@@ -220,7 +220,7 @@ impl AccessToken {
         jws.algorithm()?;
         let key = keys.get(kid).ok_or(TokenError::UnknownKey)?;
         let payload = jws.verify(key, verifier)?;
-        let claims: Claims = serde_json::from_slice(&payload).map_err(|_| TokenError::Claims)?;
+        let claims: Claims = jws::object(&payload).ok_or(TokenError::Claims)?;
         if claims.iss != expected.issuer {
             return Err(TokenError::Issuer);
         }

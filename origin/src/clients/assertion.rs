@@ -9,7 +9,7 @@ use aws_lc_rs::digest;
 use serde::Deserialize;
 use shared::{
     id::ClientId,
-    jws::{JwsError, UnverifiedJws},
+    jws::{self, JwsError, UnverifiedJws},
     keys::PublicKey,
     time::Timestamp,
     token::Audience,
@@ -140,7 +140,7 @@ fn key_of<'a>(client: &'a Client, jws: &UnverifiedJws<'_>) -> Result<&'a PublicK
 }
 
 fn read(payload: &[u8]) -> Result<Claims, AssertionError> {
-    let claims: Claims = serde_json::from_slice(payload).map_err(|_| AssertionError::Claims)?;
+    let claims: Claims = jws::object(payload).ok_or(AssertionError::Claims)?;
     if (1..=JTI_BYTES_MAX).contains(&claims.jti.len()) { Ok(claims) } else { Err(AssertionError::Claims) }
 }
 
