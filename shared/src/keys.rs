@@ -5,6 +5,8 @@
 //!
 //! Invariant: a key serves exactly one algorithm; the algorithm is part of the key's type, never taken from a token.
 
+mod small_order;
+
 use alloc::{
     string::{String, ToString as _},
     vec::Vec,
@@ -73,9 +75,15 @@ impl PublicKey {
     ///
     /// # Errors
     ///
-    /// The text is anything else.
+    /// The text is anything else, or the key is weak.
     pub fn ed25519_from_text(text: &str) -> Result<Self, KeyError> {
-        Ok(Self::Ed25519(decode_32(text)?))
+        let key = Self::Ed25519(decode_32(text)?);
+        if key.is_weak() { Err(KeyError::Weak) } else { Ok(key) }
+    }
+
+    /// Whether anyone can sign under it.
+    fn is_weak(&self) -> bool {
+        matches!(self, Self::Ed25519(key) if small_order::is_of_small_order(key))
     }
 }
 
@@ -112,6 +120,9 @@ pub enum KeyError {
     /// A private key where a public one belongs.
     #[error("a key holds its private part (d); only public keys belong here")]
     Private,
+    /// A point of small order.
+    #[error("an Ed25519 key is a point of small order, under which anyone can sign")]
+    Weak,
     /// An encoded set that is cut off, has trailing bytes or an unknown algorithm.
     #[error("the encoded key set is malformed")]
     Encoding,
@@ -126,7 +137,7 @@ impl KeySet {
     ///
     /// # Errors
     ///
-    /// Too many keys, a `kid` that is empty or too long, or one that appears twice.
+    /// Too many keys, a `kid` that is empty or too long, or one that appears twice; a weak key.
     pub fn new(keys: impl IntoIterator<Item = (String, PublicKey)>) -> Result<Self, KeyError> {
         let mut set = Self::default();
         for (kid, key) in keys {
@@ -218,6 +229,9 @@ impl KeySet {
     fn add(&mut self, kid: String, key: PublicKey) -> Result<(), KeyError> {
         if kid.is_empty() || kid.len() > KID_BYTES_MAX {
             return Err(KeyError::Kid);
+        }
+        if key.is_weak() {
+            return Err(KeyError::Weak);
         }
         if self.get(&kid).is_some() {
             return Err(KeyError::DuplicateKid);

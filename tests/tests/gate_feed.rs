@@ -162,6 +162,11 @@ async fn a_gate_with_wrong_bindings_says_which() -> Tested {
     for (name, value, reason) in [
         ("FEED_KEYS", "", "FEED_KEYS is missing"),
         ("FEED_KEYS", "not-a-key", "FEED_KEYS is wrong"),
+        (
+            "FEED_KEYS",
+            "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "point of small order, under which anyone can sign",
+        ),
         ("AUDIENCE", "", "AUDIENCE is missing"),
         ("CLOCK_SKEW_MS_MAX", "-1", "CLOCK_SKEW_MS_MAX must be a number from 0 to 60000; it is \\\"-1\\\""),
     ] {
