@@ -8,6 +8,7 @@ mod redis;
 mod setting;
 mod up;
 mod upstream;
+pub mod vectors;
 
 pub use self::{
     demo::{TestDemo, in_chromium},
