@@ -8,6 +8,7 @@ mod keys;
 pub(crate) mod plan;
 mod serve;
 mod sessions;
+mod store;
 mod subjects;
 mod tenants;
 
@@ -43,6 +44,9 @@ enum Command {
     Apikeys(api::Arguments<apikeys::Command>),
     /// Who did what to whom, when and why, newest first.
     Audit(audit::Arguments),
+    /// Everything that a store holds, to move it to another one.
+    #[command(subcommand)]
+    Store(store::Command),
     /// Print what an installation needs in memory, CPU and traffic, on an ordinary day and on a bad one.
     Plan(plan::Figures),
     /// Print the documented configuration with every default and limit, or check one with --config.
@@ -76,6 +80,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Tenants(arguments) => tenants::run(&arguments),
         Command::Apikeys(arguments) => apikeys::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
+        Command::Store(command) => store::run(&command),
         Command::Plan(figures) => plan::run(&figures),
         Command::Config(file) => config::run(&file),
     }

@@ -26,7 +26,7 @@ pub use self::{
     live::{Keys, KeysError},
     ring::{FeedKeys, KeyRing, KeyRingError, RingKey},
     rules::{KeyPolicy, revocation},
-    seal::{Peppers, SealError, Sealer, session_tags},
+    seal::{Peppers, SealError, Sealer, TransferKeys, session_tags},
     signer::{FeedKey, KeyRefused, TokenKey},
     verify::Verifier,
     view::KeysView,

@@ -21,3 +21,4 @@ pub mod service;
 mod shell;
 pub mod store;
 pub mod telemetry;
+pub mod transfer;

@@ -26,8 +26,9 @@ use crate::{
     keys::{AnswerSealer, Keys},
     service::Service,
     shell,
-    store::AnyStore,
+    store::{AnyStore, StoreError},
     telemetry::metrics::{self, Metrics},
+    transfer,
 };
 
 /// How many heartbeats may be missed before the process is not ready.
@@ -152,10 +153,14 @@ impl Server {
 ///
 /// # Errors
 ///
-/// The store cannot be reached, or is not one that keeps what it acknowledges.
+/// The store cannot be reached, is not one that keeps what it acknowledges, or holds a part of an import.
 pub async fn open_store(config: &Config) -> anyhow::Result<Arc<AnyStore>> {
-    let store = AnyStore::open(&config.store).await;
-    Ok(Arc::new(store.with_context(|| format!("cannot open the store {}", config.store.url))?))
+    let open = async {
+        let store = AnyStore::open(&config.store).await?;
+        transfer::check_not_importing(&store).await?;
+        Ok::<_, StoreError>(Arc::new(store))
+    };
+    open.await.with_context(|| format!("cannot open the store {}", config.store.url))
 }
 
 /// Opens the signing keys, made now if there are none.

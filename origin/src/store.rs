@@ -9,6 +9,7 @@
 
 mod embedded;
 mod error;
+mod key;
 mod redis;
 
 #[cfg(test)]
@@ -20,47 +21,18 @@ use std::{future::Future, ops::Deref, pin::Pin, sync::Arc, time::Duration};
 
 use shared::{
     feed::{Cursor, Epoch},
-    id::{SessionId, SubjectId, TenantId},
+    id::{SessionId, SubjectId},
     revocation::Floor,
     time::Timestamp,
 };
 
-pub use self::error::StoreError;
 #[cfg(test)]
 pub(crate) use self::redis::test_server;
+pub use self::{error::StoreError, key::Key};
 use crate::config;
 
 /// An answer of the store, some time later.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
-
-/// What a value is kept under. No credential is part of any key.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Key {
-    /// A session's record.
-    Session(SessionId),
-    /// A subject's record.
-    Subject(SubjectId),
-    /// A tenant's record.
-    Tenant(TenantId),
-    /// The sessions of a subject that count against a limit.
-    Roster(SubjectId),
-    /// The record of everyone.
-    Everyone,
-    /// The sealed signing keys.
-    Keys,
-    /// That a client assertion was used, by its truncated hash.
-    Assertion([u8; 16]),
-    /// A key of the management API, by its id.
-    ApiKey([u8; 16]),
-    /// The ids of all keys of the management API.
-    ApiKeys,
-    /// The number of the newest segment of the audit trail.
-    AuditHead,
-    /// A segment of the audit trail, by its place in the ring.
-    AuditSegment(u16),
-    /// The sealed answer to a request, by a hash of its client and its idempotency key.
-    IdempotentAnswer([u8; 32]),
-}
 
 /// What a compare-and-swap came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +76,42 @@ pub struct Snapshot {
     pub head: Cursor,
     /// At most one floor per key, in any order.
     pub floors: Vec<Floor>,
+}
+
+/// One thing that a store keeps, beside its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// A value under a key.
+    Record {
+        /// The key.
+        key: Key,
+        /// The value.
+        value: Vec<u8>,
+        /// How long it is kept; none for ever.
+        expires_at: Option<Timestamp>,
+    },
+    /// A session that is noted for a subject.
+    Indexed {
+        /// The subject.
+        subject: SubjectId,
+        /// The session.
+        session: SessionId,
+        /// Until when.
+        expires_at: Timestamp,
+    },
+}
+
+/// Where a scan goes on; means something to the store that gave it only. The default is the beginning.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place(Vec<u8>);
+
+/// A piece of a scan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scanned {
+    /// Some of what is kept; may be nothing before the end.
+    pub kept: Vec<Kept>,
+    /// Where the rest begins; none at the end.
+    pub next: Option<Place>,
 }
 
 /// A backend.
@@ -155,6 +163,10 @@ pub trait Store: Send + Sync {
 
     /// At most `max` sessions of a subject whose time is not over, those that expire last first.
     fn index_list<'a>(&'a self, subject: &'a SubjectId, max: usize) -> Answer<'a, Vec<SessionId>>;
+
+    /// Everything that is kept, piece by piece. What is written or forgotten meanwhile may or may not be part of it; a store
+    /// that nobody writes to is told whole, though a thing may be told twice.
+    fn scan(&self, from: Place) -> Answer<'_, Scanned>;
 
     /// Whether the store answers.
     fn ping(&self) -> Answer<'_, ()>;

@@ -7,6 +7,7 @@ use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     error::Unspecified,
     hkdf::{HKDF_SHA256, KeyType, Prk, Salt},
+    hmac::{self, HMAC_SHA256},
 };
 use shared::{
     id::SessionId,
@@ -21,6 +22,7 @@ pub(super) const SALT: &[u8] = b"portcullis";
 const INFO_SEAL: &[u8] = b"seal keys in the store v1";
 const INFO_PEPPER: &[u8] = b"refresh token pepper v1";
 const INFO_TAGS: &[u8] = b"session tags in logs v1";
+const INFO_TRANSFER: &[u8] = b"export of a store v1";
 
 /// Why a sealed value was not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -144,6 +146,26 @@ impl Peppers {
     pub fn generation(&self, presented: &PresentedToken, seed: &Seed) -> Option<Generation> {
         let second = || self.second.as_ref().and_then(|second| presented.generation(second, seed));
         presented.generation(&self.first, seed).or_else(second)
+    }
+}
+
+/// What the lines of an export are authenticated with: under the master key, or, while that is changed, under the second one.
+pub struct TransferKeys {
+    /// Writes and reads.
+    pub first: hmac::Key,
+    /// Reads.
+    pub second: Option<hmac::Key>,
+}
+
+impl TransferKeys {
+    /// Derives them.
+    ///
+    /// # Errors
+    ///
+    /// [`SealError::Library`].
+    pub fn new(master: &MasterKey) -> Result<Self, SealError> {
+        let key = |master| Ok::<_, SealError>(hmac::Key::new(HMAC_SHA256, &*derive(master, INFO_TRANSFER)?));
+        Ok(Self { first: key(master.first())?, second: master.second().map(key).transpose()? })
     }
 }
 

@@ -9,7 +9,7 @@ use shared::{
     time::Timestamp,
 };
 
-use super::{AnyStore, Entries, Key, Swapped};
+use super::{AnyStore, Entries, Kept, Key, Place, Swapped, key::tests::of_every_kind};
 use crate::shell;
 
 /// A floor that is kept for an hour from a fixed day far ahead, so that it is the same in every call.
@@ -26,6 +26,7 @@ pub(crate) async fn check(store: &AnyStore) {
     waits_for_appends(store).await;
     indexes(store).await;
     renews(store).await;
+    scans(store).await;
     store.ping().await.unwrap();
     assert!(store.round_trips() > 0);
 }
@@ -129,4 +130,37 @@ async fn indexes(store: &AnyStore) {
     store.index_remove(&subject, &id(9)).await.unwrap();
     assert_eq!(store.index_list(&subject, 10).await, Ok(vec![id(1)]));
     assert_eq!(store.index_list(&"bob".parse().unwrap(), 10).await, Ok(vec![]));
+}
+
+/// I2: everything is told, with its time, and nothing whose time is over; more than fits one page.
+async fn scans(store: &AnyStore) {
+    let hour = |hours: u64| shell::now().saturating_add(Duration::from_secs(3_600 * hours));
+    let (expires_at, mut expected) = (hour(5), Vec::new());
+    for (number, key) in of_every_kind().into_iter().enumerate() {
+        let end = (number % 2 == 0).then_some(expires_at);
+        let held = store.load(&key).await.unwrap();
+        assert_eq!(store.swap(&key, held.as_deref(), &[number as u8, 0, 255], end).await, Ok(Swapped::Done));
+        expected.push(Kept::Record { key, value: vec![number as u8, 0, 255], expires_at: end });
+    }
+    let id =
+        |number: u16| SessionId::from_random([[9; 14].as_slice(), &number.to_be_bytes()].concat().try_into().unwrap());
+    for number in 0..600 {
+        let (key, subject) = (Key::Session(id(number)), format!("user-{}", number % 7).parse::<SubjectId>().unwrap());
+        store.swap(&key, None, b"v", Some(expires_at)).await.unwrap();
+        store.index_add(&subject, &id(number), expires_at).await.unwrap();
+        expected.push(Kept::Record { key, value: b"v".to_vec(), expires_at: Some(expires_at) });
+        expected.push(Kept::Indexed { subject, session: id(number), expires_at });
+    }
+    store.swap(&Key::Session(id(999)), None, b"gone", Some(shell::now())).await.unwrap();
+    let (mut kept, mut from) = (Vec::new(), Some(Place::default()));
+    while let Some(place) = from {
+        let scanned = store.scan(place).await.unwrap();
+        kept.extend(scanned.kept);
+        from = scanned.next;
+    }
+    for wanted in expected {
+        assert!(kept.contains(&wanted), "{wanted:?}");
+    }
+    let gone = |kept: &Kept| matches!(kept, Kept::Record { key, .. } if *key == Key::Session(id(999)));
+    assert!(!kept.iter().any(gone));
 }

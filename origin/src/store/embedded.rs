@@ -7,6 +7,7 @@
 //! [`StoreError::OutcomeUnknown`] for every call in it.
 
 mod log;
+mod scan;
 mod values;
 mod worker;
 
@@ -28,7 +29,7 @@ use shared::{
 use tokio::sync::watch;
 
 use self::worker::{Reader, Writer};
-use super::{Answer, Key, LogRead, Snapshot, Store, StoreError, Swapped};
+use super::{Answer, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped};
 use crate::shell;
 
 const SCHEMA: &str = "
@@ -77,13 +78,13 @@ impl EmbeddedStore {
 impl Store for EmbeddedStore {
     fn load<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
         self.count();
-        let key = values::key_bytes(key);
+        let key = key.to_bytes();
         Box::pin(self.reader.call(move |connection| values::load(connection, &key, shell::now())))
     }
 
     fn load_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
         self.count();
-        let keys: Vec<_> = keys.iter().map(values::key_bytes).collect();
+        let keys: Vec<_> = keys.iter().map(Key::to_bytes).collect();
         Box::pin(self.reader.call(move |connection| {
             let now = shell::now();
             keys.iter().map(|key| values::load(connection, key, now)).collect()
@@ -98,7 +99,7 @@ impl Store for EmbeddedStore {
         expires_at: Option<Timestamp>,
     ) -> Answer<'a, Swapped> {
         self.count();
-        let (key, expected, new) = (values::key_bytes(key), expected.map(<[u8]>::to_vec), new.to_vec());
+        let (key, expected, new) = (key.to_bytes(), expected.map(<[u8]>::to_vec), new.to_vec());
         Box::pin(self.writer.call(move |connection| {
             values::swap(connection, &key, expected.as_deref(), &new, expires_at, shell::now())
         }))
@@ -178,6 +179,14 @@ impl Store for EmbeddedStore {
         self.count();
         let subject = subject.clone();
         Box::pin(self.reader.call(move |connection| values::index_list(connection, &subject, max, shell::now())))
+    }
+
+    fn scan(&self, from: Place) -> Answer<'_, Scanned> {
+        self.count();
+        Box::pin(async move {
+            let page = self.reader.call(move |connection| scan::page(connection, &from, shell::now())).await?;
+            page.ok_or(StoreError::Corrupt("a key of another kind"))
+        })
     }
 
     fn ping(&self) -> Answer<'_, ()> {

@@ -21,7 +21,7 @@ use shared::{
 };
 use tokio::sync::{Notify, watch};
 
-use super::{Answer, Entries, Key, LogRead, Snapshot, Store, StoreError, Swapped};
+use super::{Answer, Entries, Kept, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped};
 use crate::shell;
 
 /// What goes wrong with one write.
@@ -315,6 +315,22 @@ impl Store for FaultyStore {
             let mut found: Vec<_> = of_subject.map(|((_, session), end)| (*end, *session)).collect();
             found.sort_unstable_by(|a, b| b.cmp(a));
             found.into_iter().take(max).map(|(_, session)| session).collect()
+        })
+    }
+
+    fn scan(&self, _: Place) -> Answer<'_, Scanned> {
+        let now = shell::now();
+        self.read(|state| {
+            let record = |(key, (value, end)): (&Key, &(Vec<u8>, Option<Timestamp>))| {
+                let (key, value, expires_at) = (key.clone(), value.clone(), *end);
+                Kept::Record { key, value, expires_at }
+            };
+            let live = state.records.iter().filter(|(_, (_, end))| end.is_none_or(|end| !now.has_reached(end)));
+            let indexed =
+                state.index.iter().filter(|(_, end)| !now.has_reached(**end)).map(|((subject, session), end)| {
+                    Kept::Indexed { subject: subject.clone(), session: *session, expires_at: *end }
+                });
+            Scanned { kept: live.map(record).chain(indexed).collect(), next: None }
         })
     }
 

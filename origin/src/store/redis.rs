@@ -9,6 +9,8 @@ mod address;
 mod breaker;
 mod call;
 mod link;
+mod names;
+mod scan;
 mod scripts;
 
 use std::{
@@ -16,7 +18,6 @@ use std::{
     time::Duration,
 };
 
-use base64ct::{Base64UrlUnpadded, Encoding as _};
 use futures_util::future::try_join_all;
 use shared::{
     feed::{Cursor, Epoch},
@@ -30,7 +31,7 @@ use tokio::{
 };
 
 use self::{address::Source, breaker::Breaker, link::Link, scripts::Scripts};
-use super::{Answer, AnyStore, Entries, Key, LogRead, Snapshot, Store, StoreError, Swapped};
+use super::{Answer, AnyStore, Entries, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped};
 use crate::config;
 
 /// How often the head is asked for while nothing is appended by this process: what another origin appended is seen
@@ -52,6 +53,7 @@ pub(super) async fn open(config: &config::Store) -> Result<AnyStore, StoreError>
         return Err(StoreError::Unsuitable("store.replicas must be 0 with a cluster".to_owned()));
     }
     let store = RedisStore {
+        is_cluster: matches!(source, Source::Cluster(_)),
         link: Link::new(source, timeout),
         breaker: Breaker::new(timeout),
         places: Semaphore::new(usize::try_from(config.calls_concurrent).unwrap_or(Semaphore::MAX_PERMITS)),
@@ -67,6 +69,7 @@ pub(super) async fn open(config: &config::Store) -> Result<AnyStore, StoreError>
 }
 
 struct RedisStore {
+    is_cluster: bool,
     link: Link,
     breaker: Breaker,
     /// Places for calls in flight; one more is refused at once.
@@ -105,7 +108,7 @@ impl RedisStore {
 
 impl Store for RedisStore {
     fn load<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
-        Box::pin(async move { self.ask(redis::cmd("GET").arg(key_text(key))).await })
+        Box::pin(async move { self.ask(redis::cmd("GET").arg(names::record(key))).await })
     }
 
     fn load_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
@@ -121,7 +124,7 @@ impl Store for RedisStore {
         expires_at: Option<Timestamp>,
     ) -> Answer<'a, Swapped> {
         Box::pin(async move {
-            let mut call = self.scripts.swap.key(key_text(key));
+            let mut call = self.scripts.swap.key(names::record(key));
             call.arg(u8::from(expected.is_some())).arg(expected.unwrap_or_default()).arg(new);
             call.arg(expires_at.map_or(0, Timestamp::as_millis));
             match self.write::<u8>(&call).await? {
@@ -225,7 +228,7 @@ impl Store for RedisStore {
         expires_at: Timestamp,
     ) -> Answer<'a, ()> {
         Box::pin(async move {
-            let mut call = self.scripts.index.key(index_key(subject));
+            let mut call = self.scripts.index.key(names::index(subject));
             call.arg(session.as_bytes().as_slice()).arg(expires_at.as_millis());
             self.write(&call).await.map(|((), _)| ())
         })
@@ -234,7 +237,7 @@ impl Store for RedisStore {
     fn index_remove<'a>(&'a self, subject: &'a SubjectId, session: &'a SessionId) -> Answer<'a, ()> {
         Box::pin(async move {
             let mut command = redis::cmd("ZREM");
-            self.ask(command.arg(index_key(subject)).arg(session.as_bytes().as_slice())).await
+            self.ask(command.arg(names::index(subject)).arg(session.as_bytes().as_slice())).await
         })
     }
 
@@ -242,13 +245,17 @@ impl Store for RedisStore {
         Box::pin(async move {
             let mut command = redis::cmd("ZREVRANGEBYSCORE");
             let after = format!("({}", crate::shell::now().as_millis());
-            command.arg(index_key(subject)).arg("+inf").arg(after).arg("LIMIT").arg(0).arg(max);
+            command.arg(names::index(subject)).arg("+inf").arg(after).arg("LIMIT").arg(0).arg(max);
             let raw: Vec<Vec<u8>> = self.ask(&command).await?;
             let id = |raw: Vec<u8>| raw.try_into().map(SessionId::from_random);
             raw.into_iter()
                 .map(|raw| id(raw).map_err(|_| StoreError::Corrupt("a session id of another length")))
                 .collect()
         })
+    }
+
+    fn scan(&self, from: Place) -> Answer<'_, Scanned> {
+        Box::pin(async move { self.scan_from(&from).await })
     }
 
     fn ping(&self) -> Answer<'_, ()> {
@@ -258,27 +265,6 @@ impl Store for RedisStore {
     fn round_trips(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
-}
-
-fn key_text(key: &Key) -> String {
-    match key {
-        Key::Session(id) => format!("portcullis:session:{id}"),
-        Key::Subject(id) => format!("portcullis:subject:{}", id.as_str()),
-        Key::Tenant(id) => format!("portcullis:tenant:{}", id.as_str()),
-        Key::Roster(id) => format!("portcullis:roster:{}", id.as_str()),
-        Key::Everyone => "portcullis:everyone".to_owned(),
-        Key::Keys => "portcullis:keys".to_owned(),
-        Key::Assertion(id) => format!("portcullis:assertion:{:032x}", u128::from_be_bytes(*id)),
-        Key::ApiKey(id) => format!("portcullis:api-key:{}", Base64UrlUnpadded::encode_string(id)),
-        Key::ApiKeys => "portcullis:api-keys".to_owned(),
-        Key::AuditHead => "portcullis:audit".to_owned(),
-        Key::AuditSegment(number) => format!("portcullis:audit:{number}"),
-        Key::IdempotentAnswer(hash) => format!("portcullis:answer:{}", Base64UrlUnpadded::encode_string(hash)),
-    }
-}
-
-fn index_key(subject: &SubjectId) -> String {
-    format!("portcullis:sessions-of:{}", subject.as_str())
 }
 
 #[cfg(test)]

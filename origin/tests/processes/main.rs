@@ -8,3 +8,4 @@ mod origin;
 mod races;
 mod redis;
 mod restart;
+mod transfer;

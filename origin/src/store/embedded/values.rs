@@ -6,30 +6,7 @@ use shared::{
     time::Timestamp,
 };
 
-use crate::store::{Key, Swapped};
-
-/// A letter for the kind, then the id.
-pub(super) fn key_bytes(key: &Key) -> Vec<u8> {
-    let slot: [u8; 2];
-    let (kind, id): (u8, &[u8]) = match key {
-        Key::Session(id) => (b's', id.as_bytes()),
-        Key::Subject(id) => (b'u', id.as_str().as_bytes()),
-        Key::Tenant(id) => (b't', id.as_str().as_bytes()),
-        Key::Roster(id) => (b'r', id.as_str().as_bytes()),
-        Key::Everyone => (b'e', &[]),
-        Key::Keys => (b'k', &[]),
-        Key::Assertion(id) => (b'a', id),
-        Key::ApiKey(id) => (b'p', id),
-        Key::ApiKeys => (b'P', &[]),
-        Key::AuditHead => (b'G', &[]),
-        Key::AuditSegment(number) => {
-            slot = number.to_be_bytes();
-            (b'g', &slot)
-        }
-        Key::IdempotentAnswer(hash) => (b'i', hash),
-    };
-    [&[kind], id].concat()
-}
+use crate::store::Swapped;
 
 pub(super) fn load(connection: &Connection, key: &[u8], now: Timestamp) -> Result<Option<Vec<u8>>> {
     let sql = "SELECT value FROM records WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)";

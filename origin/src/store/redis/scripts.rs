@@ -137,6 +137,9 @@ if last[2] then redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', tonumber(
 return 1
 ";
 
+/// A value and its time in ms, -1 for none; in one step, so that both are of the same write.
+const RECORD: &str = r"return { redis.call('GET', KEYS[1]), redis.call('PEXPIRETIME', KEYS[1]) }";
+
 /// Time in ms, epoch, head, whether it is the same server, and what was asked for.
 pub(super) type Found<T> = (u64, u64, u64, bool, Vec<T>);
 
@@ -149,6 +152,7 @@ pub(super) struct Scripts {
     pub(super) renew: Script,
     pub(super) trim: Script,
     pub(super) index: Script,
+    pub(super) record: Script,
 }
 
 impl Scripts {
@@ -161,6 +165,7 @@ impl Scripts {
             renew: Script::new(&[IDENTITY, RENEW].concat()),
             trim: Script::new(TRIM),
             index: Script::new(INDEX),
+            record: Script::new(RECORD),
         }
     }
 }
