@@ -1,12 +1,12 @@
 //! The demonstration application in this process, and Chromium to open its page with.
 
-use std::{env, net::SocketAddr, path::PathBuf, process::Stdio};
+use std::{env, net::SocketAddr, path::PathBuf};
 
 use ::demo::{Origin, router};
-use anyhow::{Context as _, ensure};
-use tokio::{net::TcpListener, process::Command, task::JoinHandle};
+use anyhow::Context as _;
+use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::{TestOrigin, root};
+use crate::{TestOrigin, in_node};
 
 /// The application, which signs people in at an origin of the test; it ends when it is dropped.
 pub struct TestDemo {
@@ -48,12 +48,8 @@ impl Drop for TestDemo {
 ///
 /// Chromium is not installed, or something on the page is not as the script says.
 pub async fn in_chromium(script: &str, page: &str) -> anyhow::Result<String> {
-    let mut node = Command::new(root().join("node_modules/.bin/node"));
-    node.arg(root().join("tests/browser").join(script)).arg(chromium()?).arg(page).kill_on_drop(true);
-    let output = node.stdin(Stdio::null()).output().await.context("cannot start node; run cargo xtask setup")?;
-    let (said, why) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "{script} ended with {}\n{said}{why}", output.status);
-    Ok(said.into_owned())
+    let chromium = chromium()?.display().to_string();
+    in_node(&format!("browser/{script}"), &[&chromium, page], "").await
 }
 
 fn chromium() -> anyhow::Result<PathBuf> {

@@ -3,6 +3,7 @@
 mod demo;
 mod gate;
 mod hub;
+mod node;
 mod origin;
 mod redis;
 mod setting;
@@ -14,6 +15,7 @@ pub use self::{
     demo::{TestDemo, in_chromium},
     gate::{GatePlace, GateSettings, TestGate, free_port, root},
     hub::TestHub,
+    node::in_node,
     origin::{MANAGEMENT_KEY, MASTER_KEY, TestOrigin, feed_key},
     redis::TestRedis,
     setting::{Opened, POLICY, Setting},
