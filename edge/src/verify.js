@@ -11,8 +11,16 @@ const PREFIXES = {
 // Pinned keys and those of the feed; more than a few dozen cannot be in use at once.
 const KEYS_MAX = 64;
 const keys = new Map();
+let last = null; // the key used last, as { algorithm, bytes, key }: mostly the one that is asked for
 
 function keyOf(algorithm, bytes) {
+  if (last === null || last.algorithm !== algorithm || !bytes.every((byte, i) => byte === last.bytes[i])) {
+    last = { algorithm, bytes: bytes.slice(), key: imported(algorithm, bytes) };
+  }
+  return last.key;
+}
+
+function imported(algorithm, bytes) {
   const der = Buffer.concat([PREFIXES[algorithm], bytes]);
   const name = der.toString("base64");
   let key = keys.get(name);
