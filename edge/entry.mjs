@@ -7,7 +7,7 @@ import app, { Hub } from "./index.js";
 import policy from "./policy.bin";
 import { POSTURE, refuse } from "./refuse.mjs";
 import { cookies, exchange, originUrl, session, signOut } from "./session.mjs";
-import { forward } from "./upstream.mjs";
+import { forget, forward, given, own } from "./upstream.mjs";
 
 export { Hub };
 
@@ -16,10 +16,11 @@ const wasm = app.prototype;
 // The verdicts of `check` in gate.rs.
 const [UNREADY, ALLOW, ANONYMOUS, REFUSE, ASK_HUB, ASK_ORIGIN, RENEW, RESERVED] = [0, 1, 2, 3, 4, 5, 6, 7];
 const [TOO_LARGE, SESSION, SIGN_OUT] = [8, 9, 10];
-const [NOBODY, HUB, ORIGIN] = [0, 1, 2];
+const [NOBODY_LATELY, NOBODY, HUB, ORIGIN] = [0, 1, 2, 3];
 
 const PULL_MS_MIN = 200; // between pulls in the background
 const PULL_MS_MAX = 1_500; // deadline of one pull, and how long a request waits for it
+const LATELY_MS = 500; // a gate that was idle for longer asks its hub before it lets somebody pass
 const RETRY_MS = 1_000; // after a pull that failed, nobody waits for another one
 const PUSH_BYTES_MAX = 32 * 1024 * 1024; // as in hub.rs
 const BINDINGS = [
@@ -29,10 +30,11 @@ const BINDINGS = [
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-let shared = null; // { memory, input, output, routes, hasFeed } of the instance in use
+let shared = null; // { memory, places, input, output, identity, routes, hasFeed } of the instance in use
 let pulling = null; // the pull of the hub that is under way
 let pulledAt = 0;
-let failedAt = 0;
+let heardAt = 0; // when the last pull began that succeeded
+let failedAt = 0; // when the last one failed; 0 if it succeeded
 
 class NotConfigured extends Error {}
 
@@ -46,19 +48,21 @@ function configure(env) {
   }
   const addresses = JSON.parse(env.UPSTREAMS || "{}");
   const routes = JSON.parse(wasm.routes()).map(({ id, upstream, address }) => ({ id, address: addresses[upstream] ?? address }));
-  shared = { memory: wasm.linear_memory(), places: wasm.buffers(), input: null, output: null, routes, hasFeed: wasm.position() !== "" };
+  shared = { memory: wasm.linear_memory(), places: wasm.buffers(), routes, hasFeed: wasm.position() !== "" };
   view();
+  forget();
 }
 
 // The views of the buffers; growing memory detaches those of before.
 function view() {
-  const { memory, places: [input, inputLength, output, outputLength] } = shared;
+  const { memory, places: [input, inputLength, output, outputLength, identity] } = shared;
   shared.input = new Uint8Array(memory.buffer, input, inputLength);
   shared.output = new Uint8Array(memory.buffer, output, outputLength);
+  shared.identity = new Float64Array(memory.buffer, identity, 1);
 }
 
 // Verdict (8 bits), route (8), length of the output (16).
-function check(req, env, asked, renewed) {
+function check(req, env, asked, now, renewed) {
   if (shared === null) configure(env);
   if (shared.input.byteLength === 0) view();
   const { method, headers } = req;
@@ -69,11 +73,11 @@ function check(req, env, asked, renewed) {
   if (renewed) text += `\n${renewed}`;
   const { read, written } = encoder.encodeInto(text, shared.input);
   if (read < text.length) return TOO_LARGE;
-  const said = wasm.check(written, asked, Date.now());
+  const said = wasm.check(written, asked, now);
   if ((said & 0xff) !== UNREADY) return said;
   shared = null;
   configure(env);
-  return check(req, env, asked, renewed);
+  return check(req, env, asked, now, renewed);
 }
 
 function output(said) {
@@ -84,10 +88,12 @@ function output(said) {
 export default {
   fetch(req, env, ctx) {
     try {
-      const said = check(req, env, NOBODY);
-      const background = refresh(env, PULL_MS_MIN);
+      const now = Date.now();
+      const asked = now - heardAt < LATELY_MS || failedAt !== 0 ? NOBODY : NOBODY_LATELY;
+      const said = check(req, env, asked, now);
+      const background = refresh(env, PULL_MS_MIN, now);
       if (background !== null) ctx.waitUntil(background);
-      return answer(said, req, env, ctx, NOBODY);
+      return answer(said, req, env, ctx, asked);
     } catch (error) {
       return failed(error);
     }
@@ -97,8 +103,8 @@ export default {
 // What the verdict comes to; a renewal brings `Set-Cookie` lines for the answer.
 function answer(said, req, env, ctx, asked, renewal) {
   switch (said & 0xff) {
-    case ALLOW: return forward(req, shared.routes[(said >>> 8) & 0xff].address, output(said).split("\n"), renewal?.lines);
-    case ANONYMOUS: return forward(req, shared.routes[(said >>> 8) & 0xff].address, ["", "", "", "", "", output(said)]);
+    case ALLOW:
+    case ANONYMOUS: return pass(said, req, renewal?.lines);
     case REFUSE: return refuse(output(said).split("\n"), renewal?.lines);
     case ASK_HUB: return again(req, env, ctx, HUB, waitForHub(env, ctx), renewal);
     case ASK_ORIGIN: return again(req, env, ctx, ORIGIN, pullFrom(env, "origin"), renewal);
@@ -110,10 +116,18 @@ function answer(said, req, env, ctx, asked, renewal) {
   }
 }
 
+function pass(said, req, lines) {
+  const { address } = shared.routes[(said >>> 8) & 0xff];
+  if (address !== "self") return forward(req, address, output(said), lines);
+  if (shared.identity.byteLength === 0) view();
+  const number = shared.identity[0];
+  return (lines ? undefined : given(number)) ?? own(number, output(said), lines);
+}
+
 async function again(req, env, ctx, asked, waited, renewal) {
   try {
     await waited.catch(() => {});
-    return await answer(check(req, env, asked, renewal?.token), req, env, ctx, asked, renewal);
+    return await answer(check(req, env, asked, Date.now(), renewal?.token), req, env, ctx, asked, renewal);
   } catch (error) {
     return failed(error);
   }
@@ -144,14 +158,13 @@ async function pullFrom(env, source) {
 
 // One pull of the hub at a time; one that takes longer than its deadline is given up, since the request that began it may
 // have been cancelled together with it.
-function refresh(env, ms) {
+function refresh(env, ms, now) {
   if (!shared.hasFeed) return null;
-  const now = Date.now();
   const age = now - pulledAt;
   if (pulling !== null && age < PULL_MS_MAX) return pulling;
   if (age < ms && age >= 0) return null;
   pulledAt = now;
-  const mine = pullFrom(env, "hub").then(() => { failedAt = 0; }, (error) => {
+  const mine = pullFrom(env, "hub").then(() => { [heardAt, failedAt] = [now, 0]; }, (error) => {
     failedAt = Date.now();
     console.warn(JSON.stringify({ event: "gate_pull_failed", reason: String(error?.message ?? error) }));
   }).finally(() => { if (pulling === mine) pulling = null; });
@@ -161,7 +174,7 @@ function refresh(env, ms) {
 
 async function waitForHub(env, ctx) {
   if (Date.now() - failedAt < RETRY_MS) return;
-  const pull = refresh(env, 0);
+  const pull = refresh(env, 0, Date.now());
   if (pull === null) return;
   ctx.waitUntil(pull);
   await Promise.race([pull, new Promise((done) => setTimeout(done, PULL_MS_MAX))]);
@@ -174,7 +187,7 @@ async function renew(req, env, ctx, asked, token) {
     const tokens = await exchange(env, token);
     if (tokens === null) return refuse(wasm.session_over().split("\n"), cookies());
     const renewal = { token: tokens.access_token, lines: cookies(tokens) };
-    return await answer(check(req, env, asked, renewal.token), req, env, ctx, asked, renewal);
+    return await answer(check(req, env, asked, Date.now(), renewal.token), req, env, ctx, asked, renewal);
   } catch (error) {
     console.warn(JSON.stringify({ event: "gate_renewal_failed", reason: String(error?.message ?? error) }));
     return refuse(["503", "renewal", "", "", "the session cannot be renewed now; try again"]);
@@ -190,7 +203,7 @@ async function reserved(req, env) {
     // Only the hub of this gate: a name made up by someone else must not bring an object to life.
     if (place && place[1] === hubName(env)) return await hubAnswer(req, env, url.search);
     if (url.pathname === "/.portcullis/status" && req.method === "GET") {
-      await refresh(env, PULL_MS_MIN);
+      await refresh(env, PULL_MS_MIN, Date.now());
       return new Response(wasm.status(Date.now()), { headers: { "content-type": "application/json", ...POSTURE } });
     }
     return refuse(["404", "no_route", "", "", "there is nothing here"]);

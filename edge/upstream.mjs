@@ -4,21 +4,25 @@ import { refuse } from "./refuse.mjs";
 
 const IDENTITY = ["portcullis-subject", "portcullis-session", "portcullis-tenant", "portcullis-roles", "portcullis-version"];
 
+const ANSWERS_MAX = 4_096; // of some 2 KiB each
+const answers = new Map(); // the gate's own answers, by the number of the identity that they tell
+
 /**
- * The answer of the application at `address`, or of the gate itself (`self`). `said` is subject, session, tenant, roles and
- * version, empty for an anonymous request, then the cookies that are left; `lines` are `Set-Cookie` lines to add.
+ * The answer of the application at `address`. `said` is a line each of subject, session, tenant, roles, version and the
+ * cookies that are left, as far as there are any; `lines` are `Set-Cookie` lines to add.
  */
 export function forward(req, address, said, lines) {
-  if (address === "self") return own(said, lines);
+  const values = said.split("\n");
   const { url } = req;
   const rest = url.slice(url.indexOf("/", url.indexOf("://") + 3));
   const request = new Request(address + rest, req);
   const { headers } = request;
   strip(headers);
-  if (said[0] !== "") for (let i = 0; i < IDENTITY.length; i++) headers.set(IDENTITY[i], said[i]);
+  identify(values, (name, value) => headers.set(name, value));
   // The credential was the gate's business; the application gets the verdict instead.
   if (/^bearer\b/i.test(headers.get("authorization") ?? "")) headers.delete("authorization");
-  if (said[5] !== "") headers.set("cookie", said[5]);
+  const cookies = values[IDENTITY.length];
+  if (cookies !== "") headers.set("cookie", cookies);
   else headers.delete("cookie");
   const split = url.indexOf("://");
   headers.set("x-forwarded-proto", url.slice(0, split));
@@ -51,11 +55,26 @@ function strip(headers) {
   if (doomed !== null) for (const name of doomed) headers.delete(name);
 }
 
-function own(said, lines) {
-  const headers = { "cache-control": "no-store" };
-  if (said[0] !== "") for (let i = 0; i < IDENTITY.length; i++) headers[IDENTITY[i]] = said[i];
-  if (!lines) return new Response(null, { status: 204, headers });
+function identify(values, set) {
+  for (let i = 0; i < IDENTITY.length; i++) if (values[i] !== "") set(IDENTITY[i], values[i]);
+}
+
+// --- the upstream that is the gate itself ---
+
+/** The gate's own answer for the identity of this number, if it was given before; without a body it may be given again. */
+export const given = (number) => answers.get(number);
+
+/** Forgets what was given: another instance counts its identities anew. */
+export const forget = () => answers.clear();
+
+/** The gate's own answer, which tells what an application would be told: arguments as of `forward`. */
+export function own(number, said, lines) {
+  const headers = new Headers({ "cache-control": "no-store" });
+  identify(said.split("\n"), (name, value) => headers.set(name, value));
+  for (const line of lines ?? []) headers.append("set-cookie", line);
   const answer = new Response(null, { status: 204, headers });
-  for (const line of lines) answer.headers.append("set-cookie", line);
+  if (lines) return answer;
+  if (answers.size >= ANSWERS_MAX) answers.clear();
+  answers.set(number, answer);
   return answer;
 }

@@ -3,7 +3,7 @@
 //!
 //! Invariant: both buffers are made once per instance and never move or grow.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
@@ -19,6 +19,8 @@ struct Buffers {
 }
 
 thread_local! {
+    // A box, so that its place does not depend on where the instance keeps its thread locals.
+    static IDENTITY: Box<Cell<f64>> = Box::new(Cell::new(0.0));
     static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers {
         input: vec![0; INPUT_BYTES_MAX].into_boxed_slice(),
         output: vec![0; OUTPUT_BYTES_MAX].into_boxed_slice(),
@@ -31,11 +33,20 @@ pub fn linear_memory() -> JsValue {
     wasm_bindgen::memory()
 }
 
-/// `[address, length]` of the input, then of the output, in bytes of [`linear_memory`].
+/// `[address, length]` of the input, then of the output, in bytes of [`linear_memory`], and the address of the number (f64)
+/// of the identity that the output tells.
 #[wasm_bindgen]
 pub fn buffers() -> Vec<u32> {
     let place = |bytes: &[u8]| [bytes.as_ptr().addr(), bytes.len()].map(|number| u32::try_from(number).unwrap_or(0));
-    BUFFERS.with_borrow(|buffers| [place(&buffers.input), place(&buffers.output)].concat())
+    let identity = IDENTITY.with(|identity| core::ptr::from_ref(&**identity).addr());
+    BUFFERS.with_borrow(|Buffers { input, output }| {
+        place(input).into_iter().chain(place(output)).chain([u32::try_from(identity).unwrap_or(0)]).collect()
+    })
+}
+
+/// Says which identity the output tells, by its number: the same number, the same identity; 0 is nobody.
+pub(crate) fn tell_identity(number: f64) {
+    IDENTITY.with(|identity| identity.set(number));
 }
 
 /// Reads the first `length` bytes of the input as text, answers, and puts the answer's text into the output. None if the

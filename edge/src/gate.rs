@@ -26,11 +26,11 @@ use shared::{
 use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 
 use crate::{
-    buffers::exchange,
+    buffers::{exchange, tell_identity},
     own::{Own, session_route, who_am_i},
     refusal::Refusal,
     settings::{Settings, Trust},
-    tokens::Tokens,
+    tokens::{NO_IDENTITY, Tokens},
     verify::Runtime,
 };
 
@@ -53,6 +53,8 @@ struct Gate {
 /// What the entry module has done so far so that a request can be judged.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Asked {
+    /// Nobody, and the hub was not asked lately on behalf of another request either.
+    NobodyLately,
     Nobody,
     Hub,
     Origin,
@@ -65,7 +67,7 @@ enum Verdict {
     Unready = 0,
     /// Forwarded; out: the identity, and the cookies that are left.
     Allow = 1,
-    /// Forwarded without identity; out: the cookies that are left.
+    /// Forwarded without identity; out: as above, with the identity empty.
     Anonymous = 2,
     /// Answered; out: status, name, `WWW-Authenticate`, `Allow`, detail.
     Refuse = 3,
@@ -121,13 +123,14 @@ pub fn routes() -> String {
 }
 
 /// Judges the request of `length` bytes in the input, at `now_ms` of `Date.now()`; `asked` counts who was asked on its
-/// behalf: 0 nobody, 1 the hub, 2 the origin too. Gives verdict (8 bits), route (8) and the length of the output (16).
+/// behalf: 0 nobody, and nobody lately on behalf of others, 1 nobody, 2 the hub, 3 the origin too. Gives verdict (8 bits), route (8) and the length of the output (16).
 #[wasm_bindgen]
 pub fn check(length: u32, asked: u8, now_ms: f64) -> u32 {
     let now = timestamp(now_ms);
     let asked = match asked {
-        0 => Asked::Nobody,
-        1 => Asked::Hub,
+        0 => Asked::NobodyLately,
+        1 => Asked::Nobody,
+        2 => Asked::Hub,
         _ => Asked::Origin,
     };
     let judged = GATE.with_borrow_mut(|gate| {
@@ -246,6 +249,7 @@ impl Gate {
             presented = Presented { access: Some(renewed), refresh: None };
         }
         let skew_max = settings.skew_max;
+        let has_feed = matches!(settings.trust, Trust::Feed { .. });
         let freshness = match settings.trust {
             Trust::Feed { .. } => replica.freshness(),
             // Nobody revokes anything, so all of it is known.
@@ -257,7 +261,7 @@ impl Gate {
             tokens.verified(text, token_keys(&settings.trust, replica), expected)
         });
         // The key may have come into use after the last frames.
-        if matches!(known, Some(Err(TokenError::UnknownKey))) && !is_fresh && asked == Asked::Nobody {
+        if matches!(known, Some(Err(TokenError::UnknownKey))) && !is_fresh && asked <= Asked::Nobody {
             return Ok((Verdict::AskHub, index));
         }
         let credential = match &known {
@@ -268,13 +272,15 @@ impl Gate {
         let view = View { floors: replica.floors(), freshness, skew_max };
         let verdict = match decide(route, credential, view, now) {
             Decision::Anonymous => Verdict::Anonymous,
+            // An idle gate hears nothing: whoever comes first must not pass on what was true some seconds ago.
+            Decision::Allow(_) if asked == Asked::NobodyLately && has_feed => Verdict::AskHub,
             // A route that goes on without fresh floors still wants them, if somebody has them.
             Decision::Allow(_) if !is_fresh && route.on_stale == OnStale::Allow && asked == Asked::Nobody => {
                 Verdict::AskHub
             }
             Decision::Allow(_) if own == Some(Own::Session) => Verdict::Session,
             Decision::Allow(_) => Verdict::Allow,
-            Decision::Deny(Denied::Stale) | Decision::Ask(_) if asked == Asked::Nobody => Verdict::AskHub,
+            Decision::Deny(Denied::Stale) | Decision::Ask(_) if asked <= Asked::Nobody => Verdict::AskHub,
             Decision::Ask(_) if asked == Asked::Hub => Verdict::AskOrigin,
             Decision::Ask(_) => return Err(Refusal::denied(Denied::Stale, route)),
             // Another token may do; one that is good and not enough is not helped by a newer one.
@@ -288,8 +294,12 @@ impl Gate {
         match (verdict, known) {
             (Verdict::Allow, Some(Ok(known))) => {
                 said.push_str(&known.identity);
-                said.push('\n');
+                tell_identity(known.number);
                 known.teach(replica);
+            }
+            (Verdict::Anonymous, _) => {
+                said.push_str(NO_IDENTITY);
+                tell_identity(0.0);
             }
             (Verdict::Session, Some(Ok(known))) => {
                 said.push_str(presented.access.unwrap_or_default());

@@ -28,12 +28,18 @@ const TOKENS_MAX: NonZeroUsize = match NonZeroUsize::new(8_192) {
 /// How long a floor that a token taught is kept beyond the token.
 const LEARN_MARGIN: core::time::Duration = core::time::Duration::from_secs(60);
 
+/// The identity of nobody, in the form of [`Known::identity`].
+pub(crate) const NO_IDENTITY: &str = "\n\n\n\n\n";
+
 /// A verified token.
 pub(crate) struct Known {
     /// The token.
     pub(crate) token: AccessToken,
-    /// Subject, session, tenant, roles and version, a line each: the values of the identity headers.
+    /// Subject, session, tenant, roles and version: the values of the identity headers, each with a line break after it.
     pub(crate) identity: String,
+    /// The number of that identity, from 1; no other token of this instance has it. A number as JavaScript has them: whole
+    /// and exact for longer than an instance can live.
+    pub(crate) number: f64,
     /// Whether the replica has learned what the token proves; it forgets that only after the token has expired.
     taught: bool,
 }
@@ -51,12 +57,14 @@ impl Known {
 /// The verified tokens of an instance; the one that was not used for longest makes room.
 pub(crate) struct Tokens {
     known: LruCache<String, Known>,
+    /// How many were verified so far.
+    count: f64,
 }
 
 impl Tokens {
     /// None yet.
     pub(crate) fn new() -> Self {
-        Self { known: LruCache::new(TOKENS_MAX) }
+        Self { known: LruCache::new(TOKENS_MAX), count: 0.0 }
     }
 
     /// How many there are.
@@ -83,9 +91,11 @@ impl Tokens {
         if text.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLarge);
         }
-        self.known.try_get_or_insert_mut_ref(text, || {
+        let Self { known, count } = self;
+        known.try_get_or_insert_mut_ref(text, || {
             let token = AccessToken::verify(text, keys, &Runtime, expected)?;
-            Ok(Known { identity: identity(&token), token, taught: false })
+            *count += 1.0;
+            Ok(Known { identity: identity(&token), number: *count, token, taught: false })
         })
     }
 }
@@ -95,5 +105,5 @@ fn identity(token: &AccessToken) -> String {
     let tenant = claims.tid.as_ref().map_or("", |tenant| tenant.as_str());
     let roles = claims.roles.iter().map(Role::as_str).collect::<Vec<_>>().join(",");
     let version = claims.ver.map(|version: Version| version.get().to_string()).join(".");
-    format!("{}\n{}\n{tenant}\n{roles}\n{version}", claims.sub, claims.sid)
+    format!("{}\n{}\n{tenant}\n{roles}\n{version}\n", claims.sub, claims.sid)
 }

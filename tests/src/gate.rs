@@ -64,6 +64,8 @@ impl GateSettings {
 #[derive(Debug)]
 pub struct GatePlace {
     port: u16,
+    /// Of the second gate, if there is one.
+    second: Option<u16>,
     directory: TempDir,
 }
 
@@ -77,9 +79,21 @@ impl GatePlace {
         let directory = tempfile::tempdir()?;
         copy_build(directory.path())?;
         fs::create_dir(directory.path().join("do"))?;
-        let place = Self { port: free_port()?, directory };
+        let place = Self { port: free_port()?, second: None, directory };
         place.write_policy(policy)?;
         Ok(place)
+    }
+
+    /// Adds a gate with an isolate of its own, and the hub of the first one: nobody pushes to its address.
+    ///
+    /// # Errors
+    ///
+    /// The configuration of the build has another form than it had.
+    pub fn with_second(mut self) -> anyhow::Result<Self> {
+        let file = self.directory.path().join("workerd.capnp");
+        fs::write(&file, second_gate(&fs::read_to_string(&file)?)?)?;
+        self.second = Some(free_port()?);
+        Ok(self)
     }
 
     /// The hub, as the origin's configuration names it.
@@ -115,6 +129,9 @@ impl GatePlace {
         let mut workerd = Command::new(root().join("node_modules/.bin/workerd"));
         workerd.args(["serve", "workerd.capnp"]).current_dir(self.directory.path());
         workerd.arg(format!("--socket-addr=http=127.0.0.1:{}", self.port));
+        if let Some(port) = self.second {
+            workerd.arg(format!("--socket-addr=second=127.0.0.1:{port}"));
+        }
         workerd.envs(&settings.bindings).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         workerd.spawn().context("cannot start workerd; run cargo xtask setup")
     }
@@ -133,6 +150,12 @@ impl TestGate {
     /// `http://127.0.0.1:PORT`.
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// A request to the second gate, see [`GatePlace::with_second`]; to the first if there is none.
+    pub fn second(&self, method: Method, path: &str) -> RequestBuilder {
+        let port = self.place.second.unwrap_or(self.place.port);
+        self.client.request(method, format!("http://127.0.0.1:{port}{path}"))
     }
 
     /// A request without credential; redirects are not followed.
@@ -235,6 +258,22 @@ pub fn free_port() -> anyhow::Result<u16> {
 pub fn root() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own)
+}
+
+/// The configuration of the build with another gate in it.
+fn second_gate(config: &str) -> anyhow::Result<String> {
+    let (services, gate) = config.split_once("const gate :Workerd.Worker").context("no gate in workerd.capnp")?;
+    let storage = gate.lines().filter(|line| !line.contains("durableObjectNamespaces") && !line.contains("localDisk"));
+    let second = storage.collect::<Vec<_>>().join("\n");
+    let own = "durableObjectNamespace = \"Hub\"";
+    ensure!(second.contains(own), "no hub in workerd.capnp");
+    let second = second.replace(own, "durableObjectNamespace = (className = \"Hub\", serviceName = \"gate\")");
+    let services =
+        services.replace("services = [", "services = [\n    (name = \"second\", worker = .second),").replace(
+            "sockets = [",
+            "sockets = [(name = \"second\", address = \"*:0\", http = (), service = \"second\"),\n    ",
+        );
+    Ok(format!("{services}const second :Workerd.Worker{second}\nconst gate :Workerd.Worker{gate}"))
 }
 
 fn copy_build(to: &Path) -> anyhow::Result<()> {

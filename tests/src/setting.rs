@@ -98,8 +98,16 @@ impl Setting {
     ///
     /// Something does not start.
     pub async fn start_with(choose: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
+        Self::start_at(GatePlace::new(POLICY)?, choose).await
+    }
+
+    /// As [`Self::start_with`], with the gate at this place.
+    ///
+    /// # Errors
+    ///
+    /// Something does not start.
+    pub async fn start_at(place: GatePlace, choose: impl FnOnce(&mut Config)) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let place = GatePlace::new(POLICY)?;
         let upstream = TestUpstream::start().await?;
         let origin = TestOrigin::start_with(directory.path(), |config| {
             config.hubs = vec![place.hub()];

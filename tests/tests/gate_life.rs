@@ -1,10 +1,13 @@
 //! What changes or ends a session at the origin is refused at the gate, and nothing else is.
 
-use portcullis_tests::{Opened, Setting, eventually};
+use portcullis_tests::{GatePlace, Opened, POLICY, Setting, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 type Tested = anyhow::Result<()>;
+
+/// What is ended is refused everywhere within this time, as long as the parts hear of each other.
+const REFUSED_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 async fn passes(setting: &Setting, access: &str) -> anyhow::Result<bool> {
     Ok(setting.gate.status_of("/app/x", access).await? == 200)
@@ -85,6 +88,53 @@ async fn whatever_ends_or_changes_a_session_is_refused_at_the_gate() -> Tested {
     is_refused(&setting, "everyone", &bystander).await?;
     let later = setting.open("zoe").await?;
     assert!(passes(&setting, &later.access).await?);
+    setting.origin.stop().await;
+    Ok(())
+}
+
+/// I1: a gate that nobody asked for a while compares with its hub before it lets somebody pass.
+#[tokio::test]
+async fn an_idle_gate_admits_nobody_on_old_knowledge() -> Tested {
+    let setting = Setting::start_at(GatePlace::new(POLICY)?.with_second()?, |_| {}).await?;
+    let (ended, kept) = (setting.open("alice").await?, setting.open("alice").await?);
+    let status = async |session: &Opened| -> anyhow::Result<u16> {
+        let asked = setting.gate.second(Method::GET, "/app/x").bearer_auth(&session.access);
+        Ok(asked.send().await?.status().as_u16())
+    };
+    assert_eq!((status(&ended).await?, status(&kept).await?), (200, 200));
+    manage(&setting, Method::POST, &format!("/v1/sessions/{}/revoke", ended.session), json!({})).await?;
+    // Any request to the second gate, one for its status too, would end the idleness that this is about.
+    tokio::time::sleep(REFUSED_WITHIN).await;
+    assert_eq!(status(&ended).await?, 401, "the very first request");
+    assert_eq!(status(&kept).await?, 200);
+    setting.origin.stop().await;
+    Ok(())
+}
+
+/// I6: the gate's own answers, which it gives again, tell of whom each was asked for, and what the token says now.
+#[tokio::test]
+async fn an_answer_that_is_given_again_is_of_the_same_session() -> Tested {
+    let setting = Setting::start().await?;
+    let told = async |access: &str, name: &str| -> anyhow::Result<Option<String>> {
+        let answer = setting.gate.request(Method::GET, "/self/x").bearer_auth(access).send().await?;
+        assert_eq!(answer.status(), 204);
+        Ok(answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned))
+    };
+    let mut sessions = Vec::new();
+    for subject in ["alice", "bob", "carol", "alice"] {
+        sessions.push((subject, setting.open(subject).await?));
+    }
+    for _ in 0..3 {
+        for (subject, session) in &sessions {
+            assert_eq!(told(&session.access, "portcullis-subject").await?.as_deref(), Some(*subject));
+            assert_eq!(told(&session.access, "portcullis-session").await?.as_deref(), Some(&*session.session));
+            assert_eq!(told(&session.access, "portcullis-tenant").await?, None, "there is none");
+        }
+    }
+    manage(&setting, Method::PUT, "/v1/subjects/bob/roles", json!({ "roles": ["admin"] })).await?;
+    is_refused(&setting, "the old roles", &sessions[1].1).await?;
+    let access = renewed(&setting, &sessions[1].1).await?;
+    assert_eq!(told(&access, "portcullis-roles").await?.as_deref(), Some("admin"));
     setting.origin.stop().await;
     Ok(())
 }
