@@ -8,6 +8,7 @@ mod clients;
 pub mod secrets;
 mod sections;
 mod settings;
+mod store;
 
 use std::path::Path;
 
@@ -19,11 +20,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     clients::{Client, ClientKind, Introspects, Unregistered},
-    sections::{
-        Feed, Hub, Limits, LogFormat, SecretFiles, Server, Sessions, SigningAlgorithm, Store, StoreUrl, Telemetry,
-        Tokens,
-    },
+    sections::{Feed, Hub, Limits, LogFormat, SecretFiles, Server, Sessions, SigningAlgorithm, Telemetry, Tokens},
     settings::document,
+    store::{Store, StoreUrl},
 };
 
 /// Prefix of every variable of the environment that Portcullis reads.

@@ -1,6 +1,6 @@
 //! The sections of the configuration with their defaults. Limits and descriptions stand in `settings`.
 
-use std::{fmt, net::SocketAddr, num::NonZeroU8, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU8, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use shared::{
@@ -122,72 +122,6 @@ impl Default for Sessions {
             on_limit: OnLimit::EvictOldest,
             recent_auth_s: 300,
         }
-    }
-}
-
-/// Where sessions are kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Store {
-    /// `embedded:PATH`, `redis://…`, `redis+sentinel://…` or `redis+cluster://…`; `rediss` for TLS.
-    pub url: StoreUrl,
-    /// Deadline of one call to the store.
-    pub timeout_ms: u64,
-    /// Replicas that must confirm a write before it is acknowledged (Redis `WAIT`).
-    pub replicas: u64,
-    /// Calls to Redis at the same time; more are refused at once.
-    pub calls_concurrent: u64,
-    /// Certificate authorities (PEM) that the server's certificate is checked against; those of the system without it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tls_ca_file: Option<PathBuf>,
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Self {
-            url: StoreUrl::from("embedded:portcullis.db".to_owned()),
-            timeout_ms: 2_000,
-            replicas: 0,
-            calls_concurrent: 4_096,
-            tls_ca_file: None,
-        }
-    }
-}
-
-/// The address of the store, which may hold a password: it prints without what stands before an `@`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct StoreUrl(String);
-
-impl StoreUrl {
-    /// The address as it was given, password included.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for StoreUrl {
-    fn from(url: String) -> Self {
-        Self(url)
-    }
-}
-
-impl fmt::Display for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A password may hold commas, and that of sentinels stands in the query.
-        let (shown, query) = self.0.split_once('?').map_or((&*self.0, ""), |(shown, _)| (shown, "?…"));
-        match (shown.split_once("://"), shown.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, host))) => write!(f, "{scheme}://…@{host}{query}")?,
-            (None, Some((_, host))) => write!(f, "…@{host}{query}")?,
-            (_, None) => write!(f, "{shown}{query}")?,
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for StoreUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
     }
 }
 
@@ -352,13 +286,6 @@ impl Sessions {
     pub fn limit(&self) -> Option<Limit> {
         let sessions_max = u8::try_from(self.concurrent_max).ok().and_then(NonZeroU8::new)?;
         Some(Limit { sessions_max, on_limit: self.on_limit })
-    }
-}
-
-impl Store {
-    /// Deadline of one call to the store.
-    pub fn timeout(&self) -> Duration {
-        Duration::from_millis(self.timeout_ms)
     }
 }
 
