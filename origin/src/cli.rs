@@ -4,6 +4,7 @@ mod api;
 mod apikeys;
 mod audit;
 mod config;
+mod doctor;
 mod keys;
 pub(crate) mod plan;
 mod serve;
@@ -49,6 +50,8 @@ enum Command {
     Store(store::Command),
     /// Print what an installation needs in memory, CPU and traffic, on an ordinary day and on a bad one.
     Plan(plan::Figures),
+    /// Find out whether the store keeps what it acknowledges, and how it is.
+    Doctor(doctor::Arguments),
     /// Print the documented configuration with every default and limit, or check one with --config.
     Config(ConfigFile),
 }
@@ -82,13 +85,17 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Store(command) => store::run(&command),
         Command::Plan(figures) => plan::run(&figures),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Config(file) => config::run(&file),
     }
 }
 
 /// The exit code of a failure: see [`api::EXIT_CODES`].
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    error.downcast_ref().map_or(1, api::exit_code)
+    match error.downcast_ref::<doctor::NotHealthy>() {
+        Some(found) => found.exit_code(),
+        None => error.downcast_ref().map_or(1, api::exit_code),
+    }
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -7,6 +7,7 @@
 //! What a backend cannot notice by itself (a file that was put back) its users do, and ask for another epoch.
 //! Invariant (I6): an error says whether the write may have happened; an acknowledged write is kept.
 
+pub mod doctor;
 mod embedded;
 mod error;
 mod key;
@@ -191,6 +192,17 @@ impl AnyStore {
             Some(path) => Ok(Self::new(embedded::EmbeddedStore::open(path.as_ref(), config.timeout()).await?)),
             None => redis::open(config).await,
         }
+    }
+
+    /// Finds out how the store that the configuration names is; a running origin is not disturbed. `skew_max` is how far
+    /// the clocks of store and origin may be apart.
+    pub async fn examine(config: &config::Store, skew_max: Duration) -> doctor::Report {
+        let url = config.url.expose();
+        let examined = match url.strip_prefix("embedded:") {
+            Some(path) => embedded::examine(path.as_ref(), config.timeout()),
+            None => redis::examine(config, skew_max).await,
+        };
+        examined.unwrap_or_else(|error| doctor::Report::unreachable(&error))
     }
 
     /// Shares a backend.

@@ -45,6 +45,7 @@ fn a_wrong_value_is_refused_by_name_with_what_is_allowed() {
         ("[sessions]\nconcurrent_max = 101", &["sessions.concurrent_max", "0 to 100"]),
         ("[sessions]\non_limit = \"evict\"", &["sessions.on_limit", "evict-oldest"]),
         ("[store]\nurl = \"mysql://x\"", &["store.url", "mysql", "embedded:PATH"]),
+        ("[store]\naccept = [\"everything\"]", &["store.accept", "everything", "fsync-everysec"]),
         ("[telemetry]\nlog_filter = \"a=b=c\"", &["telemetry.log_filter"]),
         ("[[hubs]]\nname = \"a b\"\nurl = \"http://h\"", &["hubs[0].name", "a b"]),
         ("[[hubs]]\nname = \"a\"\nurl = \"ftp://h\"", &["hubs[0].url", "ftp"]),

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{eventually, free_port};
 
-/// A server of its own, with an empty directory; it ends when it is dropped.
+/// A server of its own that keeps what it acknowledges, with an empty directory; it ends when it is dropped.
 pub struct TestRedis {
     child: Child,
     port: u16,
@@ -24,7 +24,17 @@ impl TestRedis {
         let directory = tempfile::tempdir()?;
         let port = free_port()?;
         let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--save", "", "--appendonly", "yes", "--dir"])
+            .args([
+                "--port",
+                &port.to_string(),
+                "--save",
+                "",
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "always",
+                "--dir",
+            ])
             .arg(directory.path())
             .stdout(Stdio::null())
             .spawn()?;

@@ -6,6 +6,7 @@ use super::{
     Config, ConfigError,
     clients::{self, CLIENTS_MAX, Client, Refused},
     sections::Hub,
+    store::Risk,
 };
 
 /// The sections that hold plain settings.
@@ -26,6 +27,8 @@ enum Rule {
     Number { min: u64, max: u64, value: fn(&Config) -> u64 },
     /// A text that a function accepts.
     Text { allowed: &'static str, value: fn(&Config) -> String, accepts: fn(&str) -> bool },
+    /// A list of names, which its type checks.
+    Risks { value: fn(&Config) -> &[Risk] },
 }
 
 const SETTINGS: &[Setting] = &[
@@ -197,6 +200,11 @@ const SETTINGS: &[Setting] = &[
         rule: Rule::Number { min: 16, max: 65_536, value: |c| c.store.calls_concurrent },
     },
     Setting {
+        key: "store.accept",
+        about: "Ways to lose acknowledged writes that are accepted; `portcullis doctor` names those of a store.",
+        rule: Rule::Risks { value: |c| &c.store.accept },
+    },
+    Setting {
         key: "store.tls_ca_file",
         about: "Certificate authorities (PEM) for rediss:// addresses, in place of those of the system.",
         rule: Rule::Text { allowed: "a path", value: |c| path_text(c.store.tls_ca_file.as_deref()), accepts: |_| true },
@@ -341,6 +349,7 @@ pub(super) fn check(config: &Config, place: impl Fn(&str) -> String) -> Result<(
                     return Err(wrong(setting.key, format!("{found:?}"), (*allowed).to_owned()));
                 }
             }
+            Rule::Risks { .. } => {}
         }
     }
     let sessions = &config.sessions;
@@ -423,6 +432,11 @@ pub fn document() -> String {
             Rule::Text { allowed, value, .. } => {
                 let unset = if section == "secrets" || setting.key == "store.tls_ca_file" { "# " } else { "" };
                 let _ = writeln!(text, "# Allowed: {allowed}.\n{unset}{name} = {:?}", value(&defaults));
+            }
+            Rule::Risks { value } => {
+                let [all, set] = [&Risk::ALL, value(&defaults)].map(|risks| risks.iter().map(|risk| risk.name()));
+                let _ = writeln!(text, "# Any of: {}.", all.collect::<Vec<_>>().join(", "));
+                let _ = writeln!(text, "{name} = {:?}", set.collect::<Vec<_>>());
             }
         }
     }

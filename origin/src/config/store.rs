@@ -16,6 +16,8 @@ pub struct Store {
     pub replicas: u64,
     /// Calls to Redis at the same time; more are refused at once.
     pub calls_concurrent: u64,
+    /// Ways to lose acknowledged writes that are accepted. A store with another one is not used.
+    pub accept: Vec<Risk>,
     /// Certificate authorities (PEM) that the server's certificate is checked against; those of the system without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_ca_file: Option<PathBuf>,
@@ -28,6 +30,7 @@ impl Default for Store {
             timeout_ms: 2_000,
             replicas: 0,
             calls_concurrent: 4_096,
+            accept: Vec::new(),
             tls_ca_file: None,
         }
     }
@@ -37,6 +40,52 @@ impl Store {
     /// Deadline of one call to the store.
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
+    }
+}
+
+/// A way in which a store may lose what it acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Risk {
+    /// Records and floors may be evicted when memory is full.
+    EvictingPolicy,
+    /// A restart finds nothing, or what it was at the last snapshot.
+    NoAppendOnlyFile,
+    /// A crash of the machine loses about the last second.
+    FsyncEverysec,
+    /// A crash of the machine loses what the kernel had not written.
+    NoFsync,
+    /// As `NoFsync`, while the append-only file is rewritten.
+    NoFsyncOnRewrite,
+    /// A failover loses what the new primary had not received.
+    AsynchronousReplication,
+    /// The server does not say how it is set up.
+    UnknownSettings,
+}
+
+impl Risk {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::EvictingPolicy,
+        Self::NoAppendOnlyFile,
+        Self::FsyncEverysec,
+        Self::NoFsync,
+        Self::NoFsyncOnRewrite,
+        Self::AsynchronousReplication,
+        Self::UnknownSettings,
+    ];
+
+    /// The name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EvictingPolicy => "evicting-policy",
+            Self::NoAppendOnlyFile => "no-append-only-file",
+            Self::FsyncEverysec => "fsync-everysec",
+            Self::NoFsync => "no-fsync",
+            Self::NoFsyncOnRewrite => "no-fsync-on-rewrite",
+            Self::AsynchronousReplication => "asynchronous-replication",
+            Self::UnknownSettings => "unknown-settings",
+        }
     }
 }
 

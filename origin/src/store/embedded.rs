@@ -6,6 +6,7 @@
 //! Invariant (I6): a write is answered after the commit with `synchronous=FULL`; a commit that fails is
 //! [`StoreError::OutcomeUnknown`] for every call in it.
 
+mod examine;
 mod log;
 mod scan;
 mod values;
@@ -28,6 +29,7 @@ use shared::{
 };
 use tokio::sync::watch;
 
+pub(super) use self::examine::examine;
 use self::worker::{Reader, Writer};
 use super::{Answer, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped};
 use crate::shell;
@@ -60,6 +62,7 @@ impl EmbeddedStore {
     pub(crate) async fn open(path: &Path, timeout: Duration) -> Result<Self, StoreError> {
         let lock = lock(path)?;
         let connection = connect(path, timeout, OpenFlags::default())?;
+        examine::check_durability(&connection)?;
         connection.execute_batch(SCHEMA).map_err(unusable)?;
         log::prepare(&connection, shell::now()).map_err(unusable)?;
         let head = log::head(&connection).map_err(unusable)?;
@@ -199,10 +202,25 @@ impl Store for EmbeddedStore {
     }
 }
 
-/// A second process would not hear of the first one's appends.
-fn lock(path: &Path) -> Result<File, StoreError> {
+fn lock_file(path: &Path) -> OsString {
     let mut name = OsString::from(path);
     name.push(".lock");
+    name
+}
+
+/// Whether a process has the file open.
+fn is_locked(path: &Path) -> Result<bool, StoreError> {
+    let Ok(file) = File::open(lock_file(path)) else { return Ok(false) };
+    match file.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(StoreError::Unsuitable(format!("it cannot be locked: {error}"))),
+    }
+}
+
+/// A second process would not hear of the first one's appends.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let name = lock_file(path);
     let file = File::options().create(true).truncate(false).write(true).open(&name);
     let file = file.map_err(|error| StoreError::Unsuitable(format!("its lock file cannot be made: {error}")))?;
     match file.try_lock() {

@@ -8,6 +8,7 @@
 mod address;
 mod breaker;
 mod call;
+mod examine;
 mod link;
 mod names;
 mod scan;
@@ -31,7 +32,9 @@ use tokio::{
 };
 
 use self::{address::Source, breaker::Breaker, link::Link, scripts::Scripts};
-use super::{Answer, AnyStore, Entries, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped};
+use super::{
+    Answer, AnyStore, Entries, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped, doctor::Report,
+};
 use crate::config;
 
 /// How often the head is asked for while nothing is appended by this process: what another origin appended is seen
@@ -41,12 +44,27 @@ const POLL: Duration = Duration::from_millis(20);
 /// The most entries dropped by one call, so that no call holds up the server.
 const TRIM_MAX: u64 = 1_000;
 
-/// Connects, and refuses a server that would drop what it acknowledged.
+/// Connects, and refuses a server that may lose what it acknowledged, unless that is accepted.
 ///
 /// # Errors
 ///
-/// The address is malformed, nobody answers, or keys may be evicted.
+/// The address is malformed, nobody answers, or something may be lost.
 pub(super) async fn open(config: &config::Store) -> Result<AnyStore, StoreError> {
+    let store = connect(config).await?;
+    store.check_durability(config).await?;
+    Ok(AnyStore::new(store))
+}
+
+/// What the servers say of themselves.
+///
+/// # Errors
+///
+/// The address is malformed, or nobody answers.
+pub(super) async fn examine(config: &config::Store, skew_max: Duration) -> Result<Report, StoreError> {
+    connect(config).await?.examine(config, skew_max).await
+}
+
+async fn connect(config: &config::Store) -> Result<RedisStore, StoreError> {
     let timeout = config.timeout();
     let source = Source::parse(config.url.expose(), config.tls_ca_file.as_deref(), timeout)?;
     if config.replicas > 0 && matches!(source, Source::Cluster(_)) {
@@ -54,6 +72,7 @@ pub(super) async fn open(config: &config::Store) -> Result<AnyStore, StoreError>
     }
     let store = RedisStore {
         is_cluster: matches!(source, Source::Cluster(_)),
+        fails_over: !matches!(source, Source::Single(_)),
         link: Link::new(source, timeout),
         breaker: Breaker::new(timeout),
         places: Semaphore::new(usize::try_from(config.calls_concurrent).unwrap_or(Semaphore::MAX_PERMITS)),
@@ -64,12 +83,13 @@ pub(super) async fn open(config: &config::Store) -> Result<AnyStore, StoreError>
         calls: AtomicU64::new(0),
     };
     store.ping().await?;
-    store.check_policy().await?;
-    Ok(AnyStore::new(store))
+    Ok(store)
 }
 
 struct RedisStore {
     is_cluster: bool,
+    /// Whether another server takes the place of one that dies.
+    fails_over: bool,
     link: Link,
     breaker: Breaker,
     /// Places for calls in flight; one more is refused at once.
@@ -82,20 +102,6 @@ struct RedisStore {
 }
 
 impl RedisStore {
-    /// A server that evicts would forget sessions and floors that it acknowledged.
-    async fn check_policy(&self) -> Result<(), StoreError> {
-        let mut command = redis::cmd("CONFIG");
-        command.arg("GET").arg("maxmemory-policy");
-        // A managed server may not let anyone ask.
-        let Ok(found) = self.ask::<Vec<String>>(&command).await else { return Ok(()) };
-        match found.get(1).map(String::as_str) {
-            None | Some("noeviction") => Ok(()),
-            Some(policy) => {
-                Err(StoreError::Unsuitable(format!("maxmemory-policy must be noeviction, and is {policy}")))
-            }
-        }
-    }
-
     fn count(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }

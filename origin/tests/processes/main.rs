@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod crash;
+mod doctor;
 mod events;
 mod origin;
 mod races;

@@ -11,15 +11,21 @@ use crate::{origin::lasting_port, restart::PATIENCE};
 pub(crate) struct Redis {
     child: Child,
     port: u16,
+    fsync: &'static str,
     directory: tempfile::TempDir,
 }
 
 impl Redis {
     /// Starts one on a free port, and waits until it answers.
     pub(crate) fn start() -> Self {
+        Self::start_with_fsync("always")
+    }
+
+    /// As [`Self::start`], with this `appendfsync`.
+    pub(crate) fn start_with_fsync(fsync: &'static str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = lasting_port();
-        let redis = Self { child: spawn(port, &directory), port, directory };
+        let redis = Self { child: spawn(port, fsync, &directory), port, fsync, directory };
         redis.wait();
         redis
     }
@@ -37,7 +43,7 @@ impl Redis {
     /// Kills it and starts it again on what it had written.
     pub(crate) fn restart(&mut self) {
         self.kill();
-        self.child = spawn(self.port, &self.directory);
+        self.child = spawn(self.port, self.fsync, &self.directory);
         self.wait();
     }
 
@@ -59,18 +65,8 @@ impl Drop for Redis {
     }
 }
 
-fn spawn(port: u16, directory: &tempfile::TempDir) -> Child {
+fn spawn(port: u16, fsync: &str, directory: &tempfile::TempDir) -> Child {
     let mut command = Command::new("redis-server");
-    command.args([
-        "--port",
-        &port.to_string(),
-        "--save",
-        "",
-        "--appendonly",
-        "yes",
-        "--appendfsync",
-        "always",
-        "--dir",
-    ]);
+    command.args(["--port", &port.to_string(), "--save", "", "--appendonly", "yes", "--appendfsync", fsync, "--dir"]);
     command.arg(directory.path()).stdout(Stdio::null()).spawn().expect("redis-server is installed")
 }

@@ -66,7 +66,9 @@ impl Programs {
         fs::create_dir_all(&data)?;
         let mut redis = Command::new("redis-server");
         redis.args(["--bind", "127.0.0.1", "--port", &self.ports.redis.to_string(), "--save", ""]);
-        redis.args(["--appendonly", "yes", "--maxmemory-policy", "noeviction", "--dir"]).arg(data);
+        redis
+            .args(["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction", "--dir"])
+            .arg(data);
         Ok(redis)
     }
 

@@ -117,7 +117,7 @@ struct Failure {
     answered: bool,
 }
 
-fn is_lost(error: &RedisError) -> bool {
+pub(super) fn is_lost(error: &RedisError) -> bool {
     error.is_timeout() || error.is_connection_dropped() || error.is_io_error() || error.is_connection_refusal()
 }
 

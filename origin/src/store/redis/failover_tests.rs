@@ -2,8 +2,12 @@
 
 use std::{fs, process::Command};
 
-use super::{test_server::Server, tests::config, *};
-use crate::store::contract;
+use super::{
+    test_server::Server,
+    tests::{cluster_config, config},
+    *,
+};
+use crate::{config::Risk, store::contract};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -59,7 +63,12 @@ async fn a_user_of_the_access_list_is_enough() {
     server.cli(&[["ACL", "SETUSER", "origin", "on", ">p@ss,word"].as_slice(), &rules].concat());
     server.cli(&["ACL", "SETUSER", "default", "off"]);
     let url = |password: &str| format!("redis://origin:{password}@127.0.0.1:{}", server.port());
-    contract::check(&open(&config(&url("p%40ss%2Cword"))).await.unwrap()).await;
+    let store = config(&url("p%40ss%2Cword"));
+    // It may not ask how the server is set up, so that has to be accepted.
+    let name = Risk::UnknownSettings.name();
+    assert!(matches!(open(&store).await.err(), Some(StoreError::Unsuitable(text)) if text.contains(name)));
+    let store = config::Store { accept: vec![Risk::UnknownSettings], ..store };
+    contract::check(&open(&store).await.unwrap()).await;
     assert!(open(&config(&url("wrong"))).await.is_err());
     assert!(open(&config(&server.url())).await.is_err());
 }
@@ -151,7 +160,8 @@ async fn sentinels_lead_to_the_new_primary() {
     assert_eq!(store.load(&Key::Keys).await, Ok(Some(b"sealed".to_vec())));
     // One server is left, so no replica can confirm anything; without asking for one, writes go on.
     assert!(store.append(&[contract::floor(2, 1)]).await.is_err_and(|error| error.may_have_happened()));
-    let alone = open(&config(&url)).await.unwrap();
+    let alone = config::Store { accept: vec![Risk::AsynchronousReplication], ..config(&url) };
+    let alone = open(&alone).await.unwrap();
     assert!(alone.append(&[contract::floor(3, 1)]).await.is_ok());
 }
 
@@ -168,7 +178,7 @@ async fn a_cluster_fails_over() {
         server.wait(|info| info.contains("cluster_state:ok") && info.contains("cluster_size:3"), &["CLUSTER", "INFO"]);
     }
     let url = format!("redis+cluster://{}", nodes.join(","));
-    let store = open(&config(&url)).await.unwrap();
+    let store = open(&cluster_config(&url)).await.unwrap();
     assert_eq!(store.append(&[contract::floor(1, 1)]).await, Ok(Cursor(1)));
     let before = store.snapshot().await.unwrap();
     let slot = servers[0].cli(&["CLUSTER", "KEYSLOT", "{portcullis:log}:head"]);

@@ -29,11 +29,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Connection {
     /// Tells it from those before and after it.
     pub(super) number: u64,
-    io: Io,
+    pub(super) io: Io,
 }
 
 #[derive(Clone)]
-enum Io {
+pub(super) enum Io {
     One(MultiplexedConnection),
     Cluster(ClusterConnection),
 }

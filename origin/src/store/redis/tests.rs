@@ -1,7 +1,12 @@
 use std::time::Duration;
 
 use super::{test_server::Server, *};
-use crate::store::contract;
+use crate::{config::Risk, store::contract};
+
+/// A cluster has no servers that are asked to confirm.
+pub(super) fn cluster_config(url: &str) -> config::Store {
+    config::Store { accept: vec![Risk::AsynchronousReplication], ..config(url) }
+}
 
 /// A store that is given time, on a machine that may be busy.
 pub(super) fn config(url: &str) -> config::Store {
@@ -14,8 +19,8 @@ async fn one_server_keeps_the_contract() {
     contract::check(&open(&config(&server.url())).await.unwrap()).await;
 }
 
-#[tokio::test]
-async fn a_cluster_keeps_the_contract() {
+/// Three nodes, and their addresses.
+fn cluster() -> ([Server; 3], String) {
     let cluster = ["--cluster-enabled", "yes"];
     let servers = [Server::start(&cluster), Server::start(&cluster), Server::start(&cluster)];
     let nodes: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
@@ -25,15 +30,44 @@ async fn a_cluster_keeps_the_contract() {
         server.wait(|info| info.contains("cluster_state:ok") && info.contains("cluster_size:3"), &["CLUSTER", "INFO"]);
     }
     let urls = servers.iter().map(Server::url).collect::<Vec<_>>().join(",");
-    contract::check(&open(&config(&urls)).await.unwrap()).await;
+    (servers, urls)
 }
 
 #[tokio::test]
-async fn a_server_that_evicts_is_refused() {
-    let server = Server::start(&["--maxmemory-policy", "allkeys-lru"]);
-    let refused = open(&config(&server.url())).await.err();
-    let text = "maxmemory-policy must be noeviction, and is allkeys-lru".to_owned();
-    assert_eq!(refused, Some(StoreError::Unsuitable(text)));
+async fn a_cluster_keeps_the_contract() {
+    let (_servers, urls) = cluster();
+    contract::check(&open(&cluster_config(&urls)).await.unwrap()).await;
+}
+
+/// SES-18, I2: a server that may lose what it acknowledged is refused by the name of the risk, and used if that is accepted.
+#[tokio::test]
+async fn a_server_that_may_lose_writes_is_refused_unless_that_is_accepted() {
+    for (arguments, risk) in [
+        (["--maxmemory-policy", "allkeys-lru"], Risk::EvictingPolicy),
+        (["--appendonly", "no"], Risk::NoAppendOnlyFile),
+        (["--appendfsync", "everysec"], Risk::FsyncEverysec),
+        (["--appendfsync", "no"], Risk::NoFsync),
+        (["--no-appendfsync-on-rewrite", "yes"], Risk::NoFsyncOnRewrite),
+    ] {
+        let server = Server::start(&arguments);
+        let refused = open(&config(&server.url())).await.err();
+        assert!(matches!(&refused, Some(StoreError::Unsuitable(text)) if text.contains(risk.name())), "{refused:?}");
+        let accepted = config::Store { accept: vec![risk], ..config(&server.url()) };
+        assert_eq!(open(&accepted).await.unwrap().ping().await, Ok(()));
+    }
+}
+
+/// SES-18, I2: a server with a replica that is not asked may fail over to one that knows less.
+#[tokio::test]
+async fn a_replica_that_is_not_asked_is_a_risk() {
+    let primary = Server::start(&[]);
+    let replica = Server::start(&["--replicaof", "127.0.0.1", &primary.port().to_string()]);
+    replica.wait(|info| info.contains("master_link_status:up"), &["INFO", "replication"]);
+    let refused = open(&config(&primary.url())).await.err();
+    let name = Risk::AsynchronousReplication.name();
+    assert!(matches!(&refused, Some(StoreError::Unsuitable(text)) if text.contains(name)), "{refused:?}");
+    let asked = open(&config::Store { replicas: 1, ..config(&primary.url()) }).await.unwrap();
+    assert_eq!(asked.append(&[contract::floor(1, 1)]).await, Ok(Cursor(1)));
 }
 
 /// I6: a write that no replica confirmed is not acknowledged, and says that it may have happened.
@@ -43,6 +77,26 @@ async fn a_write_without_its_replicas_is_not_acknowledged() {
     let store = open(&config::Store { replicas: 1, timeout_ms: 300, ..config(&server.url()) }).await.unwrap();
     let refused = store.append(&[contract::floor(1, 1)]).await;
     assert!(refused.is_err_and(|error| error.may_have_happened()));
+}
+
+/// What a doctor sees of a server and of a cluster: every check, at each primary.
+#[tokio::test]
+async fn a_doctor_sees_every_primary() {
+    let server = Server::start(&[]);
+    let report = examine(&config(&server.url()), Duration::from_secs(2)).await.unwrap();
+    let checks: Vec<_> = report.findings.iter().map(|finding| finding.check).collect();
+    let one =
+        ["maxmemory-policy", "appendonly", "appendfsync", "replicas", "version", "memory", "persistence", "clock"];
+    assert_eq!(checks, [one.as_slice(), &["latency"]].concat());
+    assert!(report.findings.iter().all(|finding| finding.risk.is_none() && finding.node.is_none()), "{report:?}");
+
+    let (servers, urls) = cluster();
+    let report = examine(&cluster_config(&urls), Duration::from_secs(2)).await.unwrap();
+    for server in &servers {
+        let node = format!("127.0.0.1:{}", server.port());
+        let findings = report.findings.iter().filter(|finding| finding.node.as_deref() == Some(&node));
+        assert_eq!(findings.map(|finding| finding.check).collect::<Vec<_>>(), checks, "{report:?}");
+    }
 }
 
 /// Another log is another epoch, so that nobody takes an emptied store for one in which nothing was revoked.

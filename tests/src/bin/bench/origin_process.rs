@@ -87,7 +87,7 @@ impl Plan {
 
     fn command(&self, arguments: &[&str], hubs: &[(&str, String)]) -> anyhow::Result<Command> {
         let mut config = format!(
-            "[server]\nlisten = \"{}\"\n[tokens]\nissuer = \"{ISSUER}\"\n[store]\nurl = \"{}\"\n",
+            "[server]\nlisten = \"{}\"\n[tokens]\nissuer = \"{ISSUER}\"\n[store]\nurl = \"{}\"\naccept = [\"fsync-everysec\"]\n",
             self.address, self.store
         );
         for (name, url) in hubs {

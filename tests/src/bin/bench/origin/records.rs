@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ::origin::{
     config::{
-        Config, StoreUrl,
+        Config, Risk, StoreUrl,
         secrets::{ManagementKey, MasterKey, Secrets},
     },
     feed::Feed,
@@ -71,6 +71,7 @@ pub(super) async fn measure(report: &mut Report) -> anyhow::Result<()> {
 async fn count(url: String) -> anyhow::Result<Counted> {
     let mut config = Config::default();
     config.store.url = StoreUrl::from(url);
+    config.store.accept = vec![Risk::FsyncEverysec];
     let secrets = Secrets { master_key: MasterKey::new([7; 32]), management_key: ManagementKey::new("not used here") };
     let store = Arc::new(AnyStore::open(&config.store).await?);
     let keys = open_keys(&store, &config, &secrets.master_key).await?;
