@@ -14,6 +14,7 @@ mod error;
 mod extract;
 mod feed;
 mod fields;
+mod integer;
 mod keys;
 mod management;
 mod me;

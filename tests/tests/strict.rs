@@ -147,3 +147,46 @@ async fn calls_need_one_credential_in_one_place() -> Tested {
     origin.stop().await;
     Ok(())
 }
+
+/// Integers may have a fraction of zero and a cursor may be of a list that changed; an array is no object, though a library
+/// would read it as one, and a reason has no tab.
+#[tokio::test]
+async fn bodies_and_headers_are_what_the_document_says() -> Tested {
+    let directory = tempfile::tempdir()?;
+    let origin = TestOrigin::start(directory.path(), vec![]).await?;
+    let opening = |more: Value| {
+        let mut body = json!({ "subject": "alice", "client_id": "web" });
+        body.as_object_mut().into_iter().for_each(|body| body.extend(more.as_object().cloned().unwrap_or_default()));
+        body
+    };
+    let key = |life: f64| json!({ "name": "a", "scopes": ["introspect"], "expires_in_s": life });
+    for (path, body, status) in [
+        ("/v1/apikeys", key(3_595.0), 201),
+        ("/v1/apikeys", key(3_595.5), 400),
+        ("/v1/sessions", opening(json!({ "device": { "name": "phone" } })), 201),
+        ("/v1/sessions", opening(json!({ "device": ["phone", null] })), 400),
+        ("/v1/sessions", opening(json!({ "scope": "x".repeat(512) })), 201),
+        ("/v1/sessions", opening(json!({ "scope": "x".repeat(513) })), 422),
+        ("/v1/sessions", opening(json!({ "acr": "x".repeat(65) })), 422),
+        ("/v1/subjects/alice/revoke", json!({ "except": null }), 200),
+        ("/v1/subjects/alice/revoke", json!([null]), 400),
+    ] {
+        let (found, answer) = origin.manage(Method::POST, path, body.clone()).await?;
+        assert_eq!(found, status, "{body} {answer}");
+    }
+    let of_another_list = "AAABmqCz4AB61vvSpwBpn-9PTjD8PLSM";
+    for (cursor, status) in [(of_another_list, 200), ("x", 400), (&of_another_list[1..], 400)] {
+        let path = format!("/v1/apikeys?cursor={cursor}");
+        assert_eq!(origin.managed(Method::GET, &path).send().await?.status(), status, "{cursor}");
+    }
+    for (since, status) in [("253402300799", 200), ("253402300800", 400)] {
+        let path = format!("/v1/audit?since={since}");
+        assert_eq!(origin.managed(Method::GET, &path).send().await?.status(), status, "{since}");
+    }
+    for (reason, status) in [("ticket 7", 200), ("ticket\t7", 400)] {
+        let request = origin.managed(Method::POST, "/v1/subjects/alice/revoke").header("Portcullis-Reason", reason);
+        assert_eq!(request.send().await?.status(), status, "{reason}");
+    }
+    origin.stop().await;
+    Ok(())
+}

@@ -84,6 +84,13 @@ impl FromStr for Scope {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ApiKeyId(pub(super) [u8; 16]);
 
+impl ApiKeyId {
+    /// The 16 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
 impl FromStr for ApiKeyId {
     type Err = IdError;
 

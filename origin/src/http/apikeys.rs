@@ -18,7 +18,9 @@ use super::{
     caller::{Caller, Target},
     error::{Problem, no_store},
     extract::{Body, Query, Segment},
-    paging, schema,
+    integer,
+    paging::{self, Place},
+    schema,
 };
 use crate::{
     apikeys::{ApiKey, ApiKeyError, ApiKeyId, Issued, NewKey, Scope, Scopes},
@@ -46,6 +48,7 @@ pub(super) struct CreateBody {
     #[schema(value_type = Option<schema::TenantName>)]
     tenant: Option<TenantId>,
     /// After how many seconds it ends; never, if left out.
+    #[serde(default, deserialize_with = "integer::optional")]
     #[schema(minimum = 60, maximum = 158_112_000)]
     expires_in_s: Option<u64>,
 }
@@ -55,7 +58,7 @@ pub(super) struct CreateBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct RotateBody {
     /// For how many seconds the secret of before still counts.
-    #[serde(default = "a_day")]
+    #[serde(default = "a_day", deserialize_with = "integer::required")]
     #[schema(minimum = 0, maximum = 2_592_000, default = 86_400)]
     overlap_s: u64,
 }
@@ -107,8 +110,8 @@ pub(super) struct ApiKeyList {
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
     /// `next_cursor` of the page before.
-    #[param(value_type = Option<schema::ApiKeyIdText>)]
-    cursor: Option<String>,
+    #[param(value_type = Option<schema::PageCursor>)]
+    cursor: Option<Place>,
     /// Entries of the page; 50, if left out.
     #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
@@ -154,7 +157,8 @@ pub(super) async fn list(
 ) -> Result<Json<ApiKeyList>, Problem> {
     let limit = paging::limit(query.limit)?;
     let seen = app.0.api_keys.list().await?.into_iter().filter(|key| caller.sees(key.tenant.as_ref())).collect();
-    let (keys, next_cursor) = paging::page(seen, |key: &ApiKey| key.id.to_string(), query.cursor.as_deref(), limit)?;
+    let place = |key: &ApiKey| Place { at: key.created_at, id: *key.id.as_bytes() };
+    let (keys, next_cursor) = paging::page(seen, place, query.cursor, limit);
     Ok(Json(ApiKeyList { api_keys: keys.into_iter().map(ApiKeyView::from).collect(), next_cursor }))
 }
 

@@ -46,6 +46,7 @@ pub(super) struct AuditQuery {
     /// As in the entry, for example `subject:alice`.
     target: Option<String>,
     /// Not before this time, Unix seconds.
+    #[param(maximum = 253_402_300_799u64)]
     since: Option<u64>,
     /// `next_cursor` of the page before.
     #[param(pattern = "^[0-9]{1,18}$")]
@@ -54,6 +55,9 @@ pub(super) struct AuditQuery {
     #[param(minimum = 1, maximum = 200)]
     limit: Option<usize>,
 }
+
+/// The last second of the year 9999.
+const SINCE_MAX: u64 = 253_402_300_799;
 
 /// `GET /v1/audit`: a page of the trail.
 ///
@@ -72,6 +76,9 @@ pub(super) async fn find(
 ) -> Result<Json<AuditPage>, Problem> {
     let before = query.cursor.map(|cursor| cursor.parse()).transpose();
     let before = before.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the cursor is not one of this list"))?;
+    if query.since.is_some_and(|since| since > SINCE_MAX) {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, format!("since must be 0 to {SINCE_MAX}, Unix seconds")));
+    }
     let query = audit::Query {
         actor: query.actor,
         action: query.action,

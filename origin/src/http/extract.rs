@@ -1,14 +1,17 @@
 //! Request bodies and paths, read strictly: a wrong content type, an unknown or a repeated field is refused with a text
 //! that says what to change.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Path, Request, rejection::BytesRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
 };
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
 use super::error::{OAuthError, Problem};
 
@@ -54,8 +57,35 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             }
         }
         let json: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        if !json.trim_ascii_start().starts_with(b"{") {
+            // The library would take an array for an object with its members in order.
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "the body must be a JSON object"));
+        }
         serde_json::from_slice(json).map(Self).map_err(|error| json_problem(&error))
     }
+}
+
+/// An object within a body, or null. For `deserialize_with`: by itself the library takes an array for one too.
+pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = Option<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object or null")
+        }
+
+        fn visit_unit<E>(self) -> Result<Option<T>, E> {
+            Ok(None)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Option<T>, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(members)).map(Some)
+        }
+    }
+
+    deserializer.deserialize_any(Object(PhantomData))
 }
 
 /// What `serde_json` says names the field and the place. Values stand in double quotes there and are left out, since a

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::{
     App,
-    error::Problem,
+    error::{Problem, ProblemBody},
     extract::{Body, Segment},
     schema,
 };
@@ -25,12 +25,14 @@ use crate::service::{ServiceError, changes::FieldsState};
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FieldsBody {
+    #[schema(value_type = schema::FieldsMap)]
     fields: BTreeMap<String, String>,
 }
 
 /// The fields as they are.
 #[derive(Serialize, ToSchema)]
 pub(super) struct FieldsView {
+    #[schema(value_type = schema::FieldsMap)]
     fields: BTreeMap<String, String>,
     revision: u32,
 }
@@ -40,7 +42,11 @@ pub(super) struct FieldsView {
     get, path = "/v1/sessions/{sid}/fields", operation_id = "show_fields", tag = "sessions",
     security(("api_key" = ["sessions:read"])),
     params(("sid" = schema::SessionIdText, Path)),
-    responses((status = 200, description = "The fields, and their revision as ETag.", body = FieldsView))
+    responses(
+        (status = 200, description = "The fields, and their revision as ETag.", body = FieldsView),
+        (status = 409, description = "The session is over.", body = ProblemBody,
+         content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn show(
     State(app): State<App>,
@@ -61,13 +67,17 @@ pub(super) async fn show(
     security(("api_key" = ["sessions:write"])),
     params(
         ("sid" = schema::SessionIdText, Path),
-        ("If-Match" = String, Header, description = "The ETag of the fields as they were read."),
+        ("If-Match" = schema::FieldsTag, Header, description = "The ETag of the fields as they were read."),
     ),
     request_body = FieldsBody,
     responses(
         (status = 200, description = "The fields, and their new revision as ETag.", body = FieldsView),
-        (status = 412, description = "They were changed since."),
-        (status = 428, description = "If-Match is missing."),
+        (status = 409, description = "The session is over.", body = ProblemBody,
+         content_type = "application/problem+json"),
+        (status = 412, description = "They were changed since.", body = ProblemBody,
+         content_type = "application/problem+json"),
+        (status = 428, description = "If-Match is missing.", body = ProblemBody,
+         content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn set(

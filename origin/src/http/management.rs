@@ -207,7 +207,8 @@ async fn authenticate(app: &App, headers: &HeaderMap) -> Result<Caller, NoCaller
 
 fn reason_header(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get(REASON) else { return Ok(None) };
-    let text = value.to_str().ok().filter(|text| text.len() <= REASON_BYTES_MAX);
+    // A tab, which `to_str` lets pass, would break the lines of a log or a table.
+    let text = value.to_str().ok().filter(|text| text.len() <= REASON_BYTES_MAX && !text.contains('\t'));
     text.map(|text| Some(text.to_owned())).ok_or_else(|| {
         let detail = format!("Portcullis-Reason must have at most {REASON_BYTES_MAX} printable ASCII characters");
         Problem::new(StatusCode::BAD_REQUEST, detail)

@@ -6,7 +6,12 @@
 //!
 //! Invariant: an operation without `security` is open to nobody but the holder of the management key.
 
-use std::{collections::HashMap, sync::Arc};
+mod links;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use axum::{
     body::Bytes,
@@ -24,6 +29,7 @@ use utoipa_swagger_ui::Config;
 use super::{
     App,
     error::{OAuthBody, Problem, ProblemBody, is_oauth},
+    schema,
 };
 use crate::apikeys::Scopes;
 
@@ -43,7 +49,14 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
     ),
     // Not guarded as the others are: it lets confidential clients in as well.
     paths(super::oauth::introspect::introspect, super::me::sessions, super::me::revoke, super::me::sign_out),
-    components(schemas(ProblemBody, OAuthBody)),
+    components(schemas(
+        // Named by parameters only, and so not found by themselves.
+        schema::KeyName,
+        schema::PageCursor,
+        schema::FieldsTag,
+        ProblemBody,
+        OAuthBody
+    )),
     modifiers(&Scheme)
 )]
 struct Common;
@@ -94,12 +107,14 @@ impl Document {
     pub(super) fn new(openapi: &utoipa::openapi::OpenApi) -> serde_json::Result<Self> {
         let mut document = serde_json::to_value(openapi)?;
         document["components"]["responses"] = refusals();
+        let may_be_empty = bodies_that_may_be_empty(&document["components"]["schemas"]);
         let mut operations = HashMap::new();
         for (path, item) in document["paths"].as_object_mut().into_iter().flatten() {
             let mut methods = HashMap::new();
             for (method, operation) in item.as_object_mut().into_iter().flatten() {
                 if let Some(operation) = operation.as_object_mut() {
                     complete(path, method, operation);
+                    operation.get_mut("requestBody").into_iter().for_each(|body| leave_out_if(&may_be_empty, body));
                     methods.insert(method.to_ascii_uppercase(), summary(operation));
                 }
             }
@@ -119,6 +134,20 @@ fn summary(operation: &Map<String, Value>) -> Operation {
     let named = operation.get("security").and_then(|security| security.get(0)?.get(SCHEME)?.as_array());
     let scopes = named.and_then(|named| named.iter().map(|scope| scope.as_str()?.parse().ok()).collect());
     Operation { id, scopes }
+}
+
+/// References to the schemas of which no member is required: a call without a body is read as one with `{}`.
+fn bodies_that_may_be_empty(schemas: &Value) -> HashSet<String> {
+    let schemas = schemas.as_object().into_iter().flatten();
+    let without = schemas.filter(|(_, schema)| schema["type"] == "object" && schema["required"].is_null());
+    without.map(|(name, _)| format!("#/components/schemas/{name}")).collect()
+}
+
+fn leave_out_if(may_be_empty: &HashSet<String>, body: &mut Value) {
+    let schema = body["content"]["application/json"]["schema"]["$ref"].as_str();
+    if schema.is_some_and(|schema| may_be_empty.contains(schema)) {
+        body["required"] = json!(false);
+    }
 }
 
 /// Adds headers and refusals that the handler did not name itself.
@@ -147,11 +176,13 @@ fn complete(path: &str, method: &str, operation: &mut Map<String, Value>) {
             }
         }
     }
+    let id = operation.get("operationId").and_then(Value::as_str).unwrap_or_default().to_owned();
     let refusal = if is_oauth(path) { "#/components/responses/OAuthError" } else { "#/components/responses/Problem" };
     if let Some(responses) = operation.entry("responses").or_insert_with(|| json!({})).as_object_mut() {
         for status in statuses {
             responses.entry(status).or_insert_with(|| json!({ "$ref": refusal }));
         }
+        links::add(&id, responses);
     }
 }
 

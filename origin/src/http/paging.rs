@@ -1,6 +1,13 @@
 //! Pages of lists: `?cursor=&limit=`, and `next_cursor` in the answer.
+//!
+//! A cursor is the place of the last entry that was seen, so a list may change between two pages: what stays in it is
+//! neither passed over nor given twice.
+
+use std::{fmt, str::FromStr};
 
 use axum::http::StatusCode;
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use serde::{Deserialize, Deserializer, de};
 
 use super::error::Problem;
 
@@ -9,6 +16,42 @@ const LIMIT_DEFAULT: usize = 50;
 
 /// The most entries of a page.
 const LIMIT_MAX: usize = 200;
+
+/// A place in a list that is ordered by a number, and by an id where that is the same. Opaque to clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) at: u64,
+    pub(super) id: [u8; 16],
+}
+
+/// A text that is no cursor.
+#[derive(Debug, thiserror::Error)]
+#[error("a cursor has 32 characters of base64url")]
+pub(super) struct NoCursor;
+
+impl FromStr for Place {
+    type Err = NoCursor;
+
+    fn from_str(text: &str) -> Result<Self, NoCursor> {
+        let mut bytes = [0; 24];
+        let bytes = Base64UrlUnpadded::decode(text, &mut bytes).map_err(|_| NoCursor)?;
+        let (at, id) = bytes.split_first_chunk().ok_or(NoCursor)?;
+        Ok(Self { at: u64::from_be_bytes(*at), id: id.try_into().map_err(|_| NoCursor)? })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = [self.at.to_be_bytes().as_slice(), &self.id].concat();
+        f.write_str(&Base64UrlUnpadded::encode_string(&bytes))
+    }
+}
+
+impl<'de> Deserialize<'de> for Place {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
 
 /// The entries that a page may have.
 ///
@@ -22,47 +65,60 @@ pub(super) fn limit(asked: Option<usize>) -> Result<usize, Problem> {
     }
 }
 
-/// One page of a list that is at hand, and the cursor of the next: the id of the last entry of this one.
-///
-/// # Errors
-///
-/// 400 if the cursor names no entry: the list changed, and has to be read from its start.
+/// One page of a list that is at hand in the order of its places: what comes after a place, and the cursor of the next page.
 pub(super) fn page<T>(
     mut all: Vec<T>,
-    id: impl Fn(&T) -> String,
-    cursor: Option<&str>,
+    place: impl Fn(&T) -> Place,
+    after: Option<Place>,
     limit: usize,
-) -> Result<(Vec<T>, Option<String>), Problem> {
-    if let Some(cursor) = cursor {
-        let at = all.iter().position(|entry| id(entry) == cursor);
-        let at = at.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "the cursor no longer names an entry"))?;
-        all.drain(..=at);
-    }
+) -> (Vec<T>, Option<String>) {
+    all.retain(|entry| after.is_none_or(|after| place(entry) > after));
     let more = all.len() > limit;
     all.truncate(limit);
-    let next = all.last().filter(|_| more).map(id);
-    Ok((all, next))
+    let next = all.last().filter(|_| more).map(|last| place(last).to_string());
+    (all, next)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn place(number: &u8) -> Place {
+        // Two of a kind each, so that the id decides too.
+        Place { at: u64::from(number / 2), id: [*number; 16] }
+    }
+
+    fn after(cursor: Option<&String>) -> Option<Place> {
+        cursor.map(|cursor| cursor.parse().unwrap())
+    }
+
     #[test]
     fn pages_follow_each_other_without_gap_or_repeat() {
-        let list: Vec<u32> = (0..5).collect();
+        let mut list: Vec<u8> = (0..5).collect();
         let (mut seen, mut cursor) = (Vec::new(), None::<String>);
         loop {
-            let (entries, next) = page(list.clone(), u32::to_string, cursor.as_deref(), 2).unwrap();
+            let (entries, next) = page(list.clone(), place, after(cursor.as_ref()), 2);
             seen.extend(entries);
+            // What a cursor names may go.
+            list.retain(|entry| !seen.contains(entry));
             cursor = next;
             if cursor.is_none() {
                 break;
             }
         }
-        assert_eq!(seen, list);
-        assert!(page(list, u32::to_string, Some("9"), 2).is_err());
+        assert_eq!(seen, [0, 1, 2, 3, 4]);
         assert!(limit(Some(0)).is_err() && limit(Some(201)).is_err());
         assert_eq!((limit(None).unwrap(), limit(Some(200)).unwrap()), (50, 200));
+    }
+
+    /// Any text of the documented form is a place, so a made-up one is answered like any other.
+    #[test]
+    fn a_cursor_has_one_form() {
+        let text = place(&7).to_string();
+        assert_eq!((text.len(), text.parse::<Place>().unwrap()), (32, place(&7)));
+        assert!("_".repeat(32).parse::<Place>().is_ok());
+        for wrong in ["", "x", &text[1..], &format!("{text}A"), &text.replace('A', "+")] {
+            assert!(wrong.parse::<Place>().is_err(), "{wrong}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     App,
     answers::{Changed, SessionView},
     caller::Caller,
-    error::{Problem, no_store},
+    error::{Problem, ProblemBody, no_store},
     extract::{Body, Segment},
     schema,
 };
@@ -108,7 +108,11 @@ pub(super) async fn revoke(
     security(("api_key" = ["sessions:write"])),
     params(("sid" = schema::SessionIdText, Path)),
     request_body = ScopeBody,
-    responses((status = 200, description = "It has this scope.", body = Changed))
+    responses(
+        (status = 200, description = "It has this scope.", body = Changed),
+        (status = 409, description = "The session is over.", body = ProblemBody,
+         content_type = "application/problem+json"),
+    )
 )]
 pub(super) async fn set_scope(
     State(app): State<App>,

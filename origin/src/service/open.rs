@@ -26,6 +26,12 @@ use crate::{
 /// With texts of this length neither a token nor a record comes near its limit.
 const TEXT_BYTES_SMALL: usize = 256;
 
+/// The longest scope.
+pub const SCOPE_BYTES_MAX: usize = 512;
+
+/// The longest name of an authentication context class or method.
+pub const AUTHENTICATION_BYTES_MAX: usize = 64;
+
 /// What a login service says of someone whom it authenticated.
 #[derive(Debug, Clone)]
 pub struct OpenSession {
@@ -221,14 +227,15 @@ pub(super) fn check_texts(scope: Option<&str>, acr: Option<&str>, amr: &[String]
     let is_token = |text: &str| {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
     };
-    if scope.is_some_and(|scope| !scope.split(' ').all(is_token)) {
+    if scope.is_some_and(|scope| scope.len() > SCOPE_BYTES_MAX || !scope.split(' ').all(is_token)) {
         return Err(ServiceError::Invalid(
-            "scope must be scope tokens with one space between them (RFC 6749, section 3.3)",
+            "scope must be scope tokens with one space between them (RFC 6749, section 3.3), of 512 bytes in all",
         ));
     }
-    if acr.is_some_and(|acr| !is_token(acr)) || !amr.iter().all(|amr| is_token(amr)) {
+    let is_name = |text: &str| text.len() <= AUTHENTICATION_BYTES_MAX && is_token(text);
+    if acr.is_some_and(|acr| !is_name(acr)) || !amr.iter().all(|amr| is_name(amr)) {
         return Err(ServiceError::Invalid(
-            "acr and amr must be visible ASCII without quote and backslash, and not empty",
+            "acr and amr must have 1 to 64 bytes of visible ASCII without quote and backslash",
         ));
     }
     Ok(())

@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse as _, Response},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shared::{
     id::{ClientId, SessionId, SubjectId, TenantId},
     token::Claims,
@@ -26,12 +26,15 @@ use crate::{
 };
 
 /// The form of an introspection, for the OpenAPI document.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[expect(dead_code, reason = "the form is read field by field, so that a field that was sent twice is noticed")]
 pub(in crate::http) struct IntrospectForm {
     #[schema(min_length = 1)]
     token: String,
     token_type_hint: Option<String>,
+    /// Ignored, but none may be sent twice (RFC 6749 section 3.2).
+    #[serde(flatten)]
+    others: std::collections::BTreeMap<String, String>,
 }
 
 /// `POST /oauth2/introspect`: whether a token counts, by the record and the floors as they are now.

@@ -11,7 +11,7 @@ use shared::{
 use utoipa::ToSchema;
 
 use crate::{
-    http::schema,
+    http::{extract::object, integer, schema},
     service::{
         ServiceError,
         open::{OpenSession, Opened},
@@ -40,10 +40,13 @@ pub(in crate::http) struct OpenBody {
     #[schema(value_type = Vec<schema::AuthenticationText>)]
     amr: Vec<String>,
     /// Unix seconds; now, if left out.
+    #[serde(default, deserialize_with = "integer::optional")]
+    #[schema(maximum = 253_402_300_799u64)]
     auth_time: Option<u64>,
     /// Decides how long it may last; `sessions.tier` of the configuration, if left out.
     #[schema(value_type = Option<schema::TierName>)]
     tier: Option<Tier>,
+    #[serde(default, deserialize_with = "object")]
     device: Option<DeviceBody>,
     /// What happens over `sessions.concurrent_max`, if there is such a limit.
     #[schema(value_type = Option<schema::OnLimitName>)]
@@ -54,7 +57,7 @@ pub(in crate::http) struct OpenBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct DeviceBody {
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(value_type = Option<schema::DeviceName>)]
     name: Option<String>,
     /// Cut after 128 characters.
     user_agent: Option<String>,
@@ -75,8 +78,11 @@ pub(in crate::http) struct StepUpBody {
     #[schema(value_type = Vec<schema::AuthenticationText>)]
     amr: Vec<String>,
     /// Unix seconds; now, if left out.
+    #[serde(default, deserialize_with = "integer::optional")]
+    #[schema(maximum = 253_402_300_799u64)]
     auth_time: Option<u64>,
     /// That of the session, if left out.
+    #[serde(default, deserialize_with = "object")]
     device: Option<DeviceBody>,
 }
 
@@ -111,7 +117,8 @@ pub(in crate::http) struct OpenedBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct RevokeBody {
-    /// `signed_out`, `revoked` (if left out), `replaced`, `credential_changed`, `compromised` or `policy`.
+    /// `revoked`, if left out.
+    #[schema(value_type = Option<schema::ReasonName>)]
     reason: Option<String>,
     /// The user for `signed_out`, `replaced` and `credential_changed`, policy for `policy`, else admin; if left out.
     #[schema(value_type = Option<schema::InitiatorName>)]
