@@ -93,17 +93,23 @@ fn run(task: Task) -> anyhow::Result<()> {
 }
 
 fn test() -> anyhow::Result<()> {
-    let no_chromium = setup::unavailable(Program::Chromium);
     // Too many tests need Redis for a run without it to say much.
-    setup::run(if no_chromium.is_none() { &Program::ALL } else { &[Program::Redis] })?;
+    let mut programs = vec![Program::Redis];
+    let mut left_out = Vec::new();
+    for (program, name) in [(Program::Chromium, "chromium"), (Program::Python, "schemathesis")] {
+        match setup::unavailable(program) {
+            None => programs.push(program),
+            Some(reason) => {
+                eprintln!("skipping the tests with {name:?} in their name: it cannot be installed, since {reason}");
+                left_out.extend(["--skip", name]);
+            }
+        }
+    }
+    setup::run(&programs)?;
     edge_build::build_if_changed()?;
     let mut tests = Command::new("cargo");
     tests.args(["test", "--workspace", "--exclude", "portcullis-edge", "--all-features", "--"]);
-    if let Some(reason) = no_chromium {
-        eprintln!("skipping the tests with \"chromium\" in their name: chromium is not installed, and {reason}");
-        tests.args(["--skip", "chromium"]);
-    }
-    command::run(tests.current_dir(command::root()))
+    command::run(tests.args(left_out).current_dir(command::root()))
 }
 
 fn conformance() -> anyhow::Result<()> {

@@ -1,6 +1,9 @@
-//! Installs the tools that are missing: the Wasm target, npm packages, Redis and Chromium, the builders of the edge.
+//! Installs the tools that are missing: the Wasm target, npm packages, Redis, Chromium and Schemathesis, the builders of the
+//! edge.
 //!
 //! Invariant: what is there already is not touched, so a second run does nothing and takes no time.
+
+mod schemathesis;
 
 use std::{env, fs, path::PathBuf, process::Command};
 
@@ -17,6 +20,8 @@ pub(crate) enum Program {
     Redis,
     /// Opens the demonstration page.
     Chromium,
+    /// Runs Schemathesis, which is installed with it.
+    Python,
 }
 
 /// A program of crates.io in a folder of its own, so that other versions do not get in the way.
@@ -62,6 +67,10 @@ pub(crate) fn run(programs: &[Program]) -> anyhow::Result<()> {
         let path = tool.path()?;
         installed.extend(tool.install()?.then(|| format!("{} {}, {}", tool.package, tool.version, path.display())));
     }
+    if programs.contains(&Program::Python) {
+        let directory = schemathesis::install()?;
+        installed.extend(directory.map(|directory| format!("Schemathesis, {}", directory.display())));
+    }
     for what in installed {
         eprintln!("installed {what}");
     }
@@ -70,7 +79,7 @@ pub(crate) fn run(programs: &[Program]) -> anyhow::Result<()> {
 
 /// Why a program is neither here nor can be installed by a task; none if it is or can.
 pub(crate) fn unavailable(program: Program) -> Option<&'static str> {
-    if is_installed(program.name()) {
+    if program.is_there() {
         None
     } else if !is_installed("apt-get") {
         Some("there is no apt-get here")
@@ -83,13 +92,24 @@ pub(crate) fn unavailable(program: Program) -> Option<&'static str> {
 
 impl Program {
     /// All of them.
-    pub(crate) const ALL: [Self; 2] = [Self::Redis, Self::Chromium];
+    pub(crate) const ALL: [Self; 3] = [Self::Redis, Self::Chromium, Self::Python];
 
-    /// The program, which is also the Debian package that holds it.
-    pub(crate) const fn name(self) -> &'static str {
+    /// The Debian package that holds it.
+    const fn package(self) -> &'static str {
         match self {
             Self::Redis => "redis-server",
             Self::Chromium => "chromium",
+            Self::Python => "python3-venv",
+        }
+    }
+
+    fn is_there(self) -> bool {
+        match self {
+            Self::Redis | Self::Chromium => is_installed(self.package()),
+            // Debian has the module that puts pip into an environment in a package of its own.
+            Self::Python => {
+                Command::new("python3").args(["-c", "import ensurepip"]).output().is_ok_and(|it| it.status.success())
+            }
         }
     }
 }
@@ -105,11 +125,7 @@ impl CargoTool {
     }
 
     fn root(&self) -> anyhow::Result<PathBuf> {
-        let cache = match env::var_os("XDG_CACHE_HOME") {
-            Some(cache) if !cache.is_empty() => PathBuf::from(cache),
-            _ => env::home_dir().context("there is no home directory to keep tools in")?.join(".cache"),
-        };
-        Ok(cache.join("portcullis").join(format!("{}-{}", self.folder, self.version)))
+        Ok(cache()?.join(format!("{}-{}", self.folder, self.version)))
     }
 
     /// Whether it had to be installed.
@@ -127,6 +143,15 @@ impl CargoTool {
     }
 }
 
+/// Where tools are kept, outside of the repository.
+fn cache() -> anyhow::Result<PathBuf> {
+    let cache = match env::var_os("XDG_CACHE_HOME") {
+        Some(cache) if !cache.is_empty() => PathBuf::from(cache),
+        _ => env::home_dir().context("there is no home directory to keep tools in")?.join(".cache"),
+    };
+    Ok(cache.join("portcullis"))
+}
+
 fn add_wasm_target() -> anyhow::Result<bool> {
     let list = Command::new("rustup").args(["target", "list", "--installed"]).output();
     let list = list.with_context(|| format!("cannot start rustup, which adds the target {WASM_TARGET}"))?;
@@ -141,10 +166,11 @@ fn add_wasm_target() -> anyhow::Result<bool> {
 fn install_debian_packages(programs: &[Program]) -> anyhow::Result<Vec<String>> {
     for program in programs {
         if let Some(reason) = unavailable(*program) {
-            bail!("{} must be installed by hand: {reason}", program.name());
+            bail!("{} must be installed by hand: {reason}", program.package());
         }
     }
-    let packages: Vec<_> = programs.iter().map(|program| program.name()).filter(|name| !is_installed(name)).collect();
+    let missing = programs.iter().filter(|program| !program.is_there());
+    let packages: Vec<_> = missing.map(|program| program.package()).collect();
     if packages.is_empty() {
         return Ok(Vec::new());
     }
