@@ -125,7 +125,9 @@ impl Denied {
         };
         let mut text = format!("Bearer realm=\"{REALM}\", error=\"{error}\"");
         if let Access::Session(Requirements { scope_all, acr_any, max_age_s, .. }) = &route.access {
-            if self == Self::Scope {
+            // A new authentication is of no use without the scope (RFC 9470 §3).
+            let names_scope = matches!(self, Self::Scope | Self::Authentication) && !scope_all.is_empty();
+            if names_scope {
                 let _ = write!(text, ", scope=\"{}\"", scope_all.join(" "));
             }
             if self == Self::Authentication && !acr_any.is_empty() {

@@ -165,7 +165,7 @@ fn every_denial_has_a_name_of_its_own() {
     assert_eq!(names.len(), all.len());
 }
 
-/// BRR-01 to BRR-04, STP-01.
+/// BRR-01 to BRR-04, STP-01, STP-02.
 #[test]
 fn challenges_say_what_is_missing_and_no_more() {
     let plain = route(Requirements::default());
@@ -183,8 +183,14 @@ fn challenges_say_what_is_missing_and_no_more() {
     assert_eq!(challenge(Denied::Roles, &roles), r#"Bearer realm="portcullis", error="insufficient_scope""#);
     let acr = Requirements { acr_any: vec!["a".into(), "b".into()], max_age_s: Some(300), ..Requirements::default() };
     assert_eq!(
-        challenge(Denied::Authentication, &route(acr)),
+        challenge(Denied::Authentication, &route(acr.clone())),
         r#"Bearer realm="portcullis", error="insufficient_user_authentication", acr_values="a b", max_age="300""#
+    );
+    let both = Requirements { scope_all: vec!["pay".into()], max_age_s: None, ..acr };
+    assert_eq!(
+        challenge(Denied::Authentication, &route(both)),
+        r#"Bearer realm="portcullis", error="insufficient_user_authentication", scope="pay", acr_values="a b""#,
+        "STP-02"
     );
     assert_eq!((Denied::Stale.status(), Denied::Stale.challenge(&plain)), (503, None));
 }
