@@ -17,7 +17,7 @@ pub use self::{
     hub::TestHub,
     node::in_node,
     origin::{MANAGEMENT_KEY, MASTER_KEY, TestOrigin, feed_key},
-    redis::TestRedis,
+    redis::{REDIS_PASSWORD, TestRedis},
     setting::{Opened, POLICY, Setting},
     up::TestUp,
     upstream::TestUpstream,

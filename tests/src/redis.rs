@@ -7,6 +7,9 @@ use std::{
 
 use crate::{eventually, free_port};
 
+/// Opens every server of a test.
+pub const REDIS_PASSWORD: &str = "password-of-the-redis-of-a-test";
+
 /// A server of its own that keeps what it acknowledges, with an empty directory; it ends when it is dropped.
 pub struct TestRedis {
     child: Child,
@@ -24,17 +27,8 @@ impl TestRedis {
         let directory = tempfile::tempdir()?;
         let port = free_port()?;
         let child = Command::new("redis-server")
-            .args([
-                "--port",
-                &port.to_string(),
-                "--save",
-                "",
-                "--appendonly",
-                "yes",
-                "--appendfsync",
-                "always",
-                "--dir",
-            ])
+            .args(["--port", &port.to_string(), "--requirepass", REDIS_PASSWORD])
+            .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir"])
             .arg(directory.path())
             .stdout(Stdio::null())
             .spawn()?;
@@ -45,11 +39,14 @@ impl TestRedis {
 
     /// Its address, as the origin's configuration names it.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://:{REDIS_PASSWORD}@127.0.0.1:{}", self.port)
     }
-}
 
-impl TestRedis {
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Every command that wrote something, as the server keeps it in its append-only file.
     ///
     /// # Errors
@@ -61,19 +58,6 @@ impl TestRedis {
             written.extend(std::fs::read(entry?.path())?);
         }
         Ok(written)
-    }
-
-    /// Everything that was ever written, as it lies on the disk.
-    ///
-    /// # Errors
-    ///
-    /// A file cannot be read.
-    pub fn on_disk(&self) -> anyhow::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        for file in std::fs::read_dir(self.directory.path().join("appendonlydir"))? {
-            bytes.extend(std::fs::read(file?.path())?);
-        }
-        Ok(bytes)
     }
 }
 

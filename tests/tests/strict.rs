@@ -40,7 +40,7 @@ async fn the_store_holds_no_credential() -> Tested {
     let opened = open(&origin).await?;
     let (status, renewed) = origin.refresh(text(&opened, "refresh_token"), "web").await?;
     assert_eq!(status, 200);
-    let on_disk = redis.on_disk()?;
+    let on_disk = redis.written()?;
     assert!(contains(&on_disk, text(&opened, "session_id").as_bytes()), "this is where records lie");
     for tokens in [&opened, &renewed] {
         let (access, refresh) = (text(tokens, "access_token"), text(tokens, "refresh_token"));
