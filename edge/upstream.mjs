@@ -27,13 +27,17 @@ export function forward(req, address, said, lines) {
   const split = url.indexOf("://");
   headers.set("x-forwarded-proto", url.slice(0, split));
   headers.set("x-forwarded-host", url.slice(split + 3, url.length - rest.length));
-  return ask(request, lines);
+  return ask(request, values[0] === "" ? SHARED : OWN, lines);
 }
 
-async function ask(request, lines) {
+// BRR-09: what one user is told comes out of no cache between here and the application, and goes into none.
+const OWN = { redirect: "manual", cache: "no-store" };
+const SHARED = { redirect: "manual" };
+
+async function ask(request, init, lines) {
   let answer;
   try {
-    answer = await fetch(request, { redirect: "manual" });
+    answer = await fetch(request, init);
   } catch {
     answer = refuse(["502", "upstream", "", "", "the application does not answer"]);
   }
@@ -43,6 +47,7 @@ async function ask(request, lines) {
     ? new Response(null, { status: 101, webSocket: answer.webSocket, headers: answer.headers })
     : new Response(answer.body, answer);
   for (const line of lines) renewed.headers.append("set-cookie", line);
+  renewed.headers.set("cache-control", "no-store");
   return renewed;
 }
 

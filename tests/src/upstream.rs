@@ -22,7 +22,7 @@ pub struct TestUpstream {
 
 impl TestUpstream {
     /// Starts one on a free port. It answers with what it was sent, as JSON; `/…/redirect` redirects; `/…/ws` says again what
-    /// it is told, after the identity that it was opened with.
+    /// it is told, after the identity that it was opened with; `/…/public` may be kept by every cache.
     ///
     /// # Errors
     ///
@@ -33,6 +33,10 @@ impl TestUpstream {
         let router = Router::new()
             .route("/app/ws", get(socket))
             .route("/app/redirect", any(|| async { (StatusCode::FOUND, [(header::LOCATION, "/elsewhere")]) }))
+            .route(
+                "/app/public",
+                any(async |request| ([(header::CACHE_CONTROL, "public, max-age=600")], tell(request).await)),
+            )
             .fallback(tell);
         let serving = tokio::spawn(async move {
             let _ = axum::serve(listener, router).await;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use base64ct::{Base64UrlUnpadded, Encoding as _};
 use portcullis_tests::{Setting, TestGate};
 use reqwest::{Method, Response};
 use serde_json::json;
@@ -139,6 +140,66 @@ async fn ids_are_drawn_and_never_adopted() -> Tested {
     }
     let body = json!({ "subject": "carol", "client_id": "web", "session_id": "AAAAAAAAAAAAAAAAAAAAAA" });
     assert_eq!(setting.origin.manage(Method::POST, "/v1/sessions", body).await?.0, 400, "an id cannot be chosen");
+    setting.origin.stop().await;
+    Ok(())
+}
+
+/// BRR-09: two users of one address get their own answers, though the application lets every cache keep them; an answer that
+/// carries new cookies, and every one of the gate's own, is kept by none.
+#[tokio::test]
+async fn no_cache_gives_one_user_what_another_was_told() -> Tested {
+    let setting = Setting::start().await?;
+    let (alice, bob) = (setting.open("alice").await?, setting.open("bob").await?);
+    for (opened, subject) in [(&alice, "alice"), (&bob, "bob"), (&alice, "alice")] {
+        let answer = setting.gate.request(Method::GET, "/app/public").bearer_auth(&opened.access).send().await?;
+        assert_eq!(header(&answer, "cache-control"), "public, max-age=600", "what the application says goes on");
+        let seen: serde_json::Value = answer.json().await?;
+        assert_eq!(seen["headers"]["portcullis-subject"], json!([subject]));
+        assert_eq!(seen["headers"]["cache-control"], json!(["no-cache"]), "caches on the way are told to ask");
+    }
+    let renewing = |path: &str| {
+        let request = setting.gate.request(Method::GET, path);
+        request.header("cookie", format!("__Host-Http-rt={}", alice.refresh)).send()
+    };
+    for path in ["/app/public", "/self/x", "/.portcullis/session"] {
+        let answer = renewing(path).await?;
+        assert_eq!(answer.headers().get_all("set-cookie").iter().count(), 2, "{path}");
+        assert_eq!(header(&answer, "cache-control"), "no-store", "{path}");
+    }
+    for path in ["/app/x", "/.portcullis/status", "/.portcullis/session", "/nowhere"] {
+        let answer = setting.gate.request(Method::GET, path).send().await?;
+        assert_eq!(header(&answer, "cache-control"), "no-store", "{path}");
+    }
+    let anonymous = setting.gate.request(Method::GET, "/public/x").send().await?;
+    let seen: serde_json::Value = anonymous.json().await?;
+    assert_eq!(seen["headers"]["cache-control"], json!(null), "what is for everyone may be cached");
+    setting.origin.stop().await;
+    Ok(())
+}
+
+/// COO-12: a cookie names subject and session by their ids and says nothing else of the person or the device.
+#[tokio::test]
+async fn cookies_tell_nothing_of_the_person() -> Tested {
+    let setting = Setting::start().await?;
+    let device = json!({ "name": "Zoe Miller's phone", "user_agent": "Mozilla/5.0 (Personal 7)" });
+    let body = json!({ "subject": "u_7", "client_id": "web", "tenant": "acme", "roles": ["member"], "scope": "read",
+                       "acr": "pwd", "amr": ["pwd"], "device": device });
+    let (_, opened) = setting.origin.manage(Method::POST, "/v1/sessions", body).await?;
+    let lines: Vec<&str> =
+        opened["set_cookie"].as_array().into_iter().flatten().filter_map(|line| line.as_str()).collect();
+    let values = lines.iter().map(|line| line.split(['=', ';']).nth(1).unwrap_or_default());
+    let [access, refresh] = values.collect::<Vec<_>>()[..] else { anyhow::bail!("{lines:?}") };
+    let decode = |text: &str| Base64UrlUnpadded::decode_vec(text).map_err(|error| anyhow::anyhow!("{error}: {text}"));
+    let claims: serde_json::Value = serde_json::from_slice(&decode(access.split('.').nth(1).unwrap_or_default())?)?;
+    let names: Vec<&str> =
+        claims.as_object().into_iter().flat_map(|claims| claims.keys()).map(String::as_str).collect();
+    let allowed =
+        ["acr", "amr", "aud", "auth_time", "client_id", "exp", "iat", "iss", "jti", "roles", "scope", "sid", "sub"];
+    assert_eq!(names, [&allowed[..], &["tid", "ver"]].concat());
+    assert_eq!((&claims["sub"], &claims["tid"]), (&json!("u_7"), &json!("acme")));
+    let refresh = decode(refresh.trim_start_matches("rt_"))?;
+    assert!(refresh.starts_with(&decode(claims["sid"].as_str().unwrap_or_default())?), "the session's id");
+    assert_eq!(refresh.len(), 16 + 4 + 32, "its generation, and what authenticates both");
     setting.origin.stop().await;
     Ok(())
 }
