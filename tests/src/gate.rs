@@ -226,6 +226,16 @@ impl TestGate {
         self.answers().await
     }
 
+    /// As [`Self::restart`], with other bindings.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub async fn restart_with(&mut self, name: &'static str, value: &str) -> anyhow::Result<()> {
+        self.settings = self.settings.clone().with(name, value);
+        self.restart().await
+    }
+
     fn kill(&mut self) {
         if let Ok(pid) = i32::try_from(self.child.id()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
