@@ -22,7 +22,7 @@ pub use self::{
     clients::{Client, ClientKind, Introspects, Unregistered},
     sections::{Feed, Hub, Limits, LogFormat, SecretFiles, Server, Sessions, SigningAlgorithm, Telemetry, Tokens},
     settings::document,
-    store::{Risk, Store, StoreUrl},
+    store::{Acknowledge, Level, NoLevel, Risk, Store, StoreUrl},
 };
 
 /// Prefix of every variable of the environment that Portcullis reads.

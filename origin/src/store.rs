@@ -44,6 +44,15 @@ pub enum Swapped {
     Conflict,
 }
 
+/// Something that a command finds written already, and is about to tell of.
+#[derive(Debug, Clone, Copy)]
+pub enum Written<'a> {
+    /// A record.
+    Record(&'a Key),
+    /// A record, and the floors that were appended before it.
+    AfterFloors(&'a Key),
+}
+
 /// A piece of the log and how far it reaches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogRead {
@@ -138,6 +147,12 @@ pub trait Store: Send + Sync {
 
     /// Appends floors in order, each at the next position; the position of the last one, or the head if none is given.
     fn append<'a>(&'a self, floors: &'a [Floor]) -> Answer<'a, Cursor>;
+
+    /// Waits until something that was written before, by whomever, is as safe as if it were written now.
+    fn confirm<'a>(&'a self, _written: Written<'a>) -> Answer<'a, ()> {
+        // What can be read was committed.
+        Box::pin(async { Ok(()) })
+    }
 
     /// At most `max` entries after a position.
     fn read_log(&self, after: Cursor, max: usize) -> Answer<'_, LogRead>;

@@ -22,8 +22,15 @@ fn every_setting_is_documented() {
     let defaults = serde_json::to_value(Config::default()).unwrap();
     let document = document();
     for (section, settings) in defaults.as_object().unwrap() {
-        for name in settings.as_object().into_iter().flat_map(|settings| settings.keys()) {
-            assert!(document.contains(&format!("\n{name} = ")), "{section}.{name}");
+        for (name, value) in settings.as_object().into_iter().flatten() {
+            let inner = value.as_object().into_iter().flat_map(|inner| inner.keys());
+            let mut names: Vec<_> = inner.map(|inner| format!("{name}.{inner}")).collect();
+            if names.is_empty() {
+                names.push(name.clone());
+            }
+            for name in names {
+                assert!(document.contains(&format!("\n{name} = ")), "{section}.{name}");
+            }
         }
     }
 }
@@ -45,6 +52,8 @@ fn a_wrong_value_is_refused_by_name_with_what_is_allowed() {
         ("[sessions]\nconcurrent_max = 101", &["sessions.concurrent_max", "0 to 100"]),
         ("[sessions]\non_limit = \"evict\"", &["sessions.on_limit", "evict-oldest"]),
         ("[store]\nurl = \"mysql://x\"", &["store.url", "mysql", "embedded:PATH"]),
+        ("[store.acknowledge]\nfloors = \"replicated 6\"", &["store.acknowledge.floors", "replicated N", "1 to 5"]),
+        ("[store]\nacknowledge.timeout_ms = 5", &["store.acknowledge.timeout_ms", "5", "10 to 10000"]),
         ("[store]\naccept = [\"everything\"]", &["store.accept", "everything", "fsync-everysec"]),
         ("[telemetry]\nlog_filter = \"a=b=c\"", &["telemetry.log_filter"]),
         ("[[hubs]]\nname = \"a b\"\nurl = \"http://h\"", &["hubs[0].name", "a b"]),

@@ -5,6 +5,11 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use crate::{eventually, free_port};
 
 /// Opens every server of a test.
@@ -24,17 +29,62 @@ impl TestRedis {
     ///
     /// `redis-server` is not installed, or does not start.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one that follows another, and waits until it has everything of it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::start`].
+    pub async fn start_replica_of(primary: &Self) -> anyhow::Result<Self> {
+        let replica = Self::start_with(&["--replicaof", "127.0.0.1", &primary.port.to_string()]).await?;
+        eventually("the replica to follow", async || {
+            let port = replica.port.to_string();
+            let output = Command::new("redis-cli").args(["-p", &port, "INFO", "replication"]).output().ok()?;
+            String::from_utf8_lossy(&output.stdout).contains("master_link_status:up").then_some(())
+        })
+        .await?;
+        Ok(replica)
+    }
+
+    async fn start_with(arguments: &[&str]) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let port = free_port()?;
         let child = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--requirepass", REDIS_PASSWORD])
             .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir"])
             .arg(directory.path())
+            // A replica would wait five seconds for others to come.
+            .args(["--repl-diskless-sync-delay", "0"])
+            .args(arguments)
             .stdout(Stdio::null())
             .spawn()?;
         let server = Self { child, port, directory };
         eventually("redis-server", async || TcpStream::connect(("127.0.0.1", port)).ok()).await?;
         Ok(server)
+    }
+
+    /// Stops it in the middle of whatever it does, until it is resumed.
+    ///
+    /// # Errors
+    ///
+    /// It has ended.
+    pub fn pause(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// It has ended.
+    pub fn resume(&self) -> anyhow::Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill(Pid::from_raw(self.child.id().try_into()?), signal)?)
     }
 
     /// Its address, as the origin's configuration names it.

@@ -31,6 +31,9 @@ enum Rule {
     Risks { value: fn(&Config) -> &[Risk] },
 }
 
+/// What stands for a level of acknowledgement.
+const LEVELS: &str = "local, or replicated N with N from 1 to 5 (Redis WAIT; not in a cluster)";
+
 const SETTINGS: &[Setting] = &[
     Setting {
         key: "server.listen",
@@ -190,9 +193,24 @@ const SETTINGS: &[Setting] = &[
         rule: Rule::Number { min: 50, max: 60_000, value: |c| c.store.timeout_ms },
     },
     Setting {
-        key: "store.replicas",
-        about: "Replicas that must confirm a write before it is acknowledged (Redis WAIT); 0 on one machine.",
-        rule: Rule::Number { min: 0, max: 5, value: |c| c.store.replicas },
+        key: "store.acknowledge.floors",
+        about: "Who has a floor before it is acknowledged: what ends or changes a session, subject, tenant or key.",
+        rule: Rule::Text { allowed: LEVELS, value: |c| c.store.acknowledge.floors.into(), accepts: |_| true },
+    },
+    Setting {
+        key: "store.acknowledge.sessions",
+        about: "Who has a session that was opened, refreshed or ended before that is acknowledged.",
+        rule: Rule::Text { allowed: LEVELS, value: |c| c.store.acknowledge.sessions.into(), accepts: |_| true },
+    },
+    Setting {
+        key: "store.acknowledge.records",
+        about: "Who has everything else: subjects, tenants, keys, the audit trail.",
+        rule: Rule::Text { allowed: LEVELS, value: |c| c.store.acknowledge.records.into(), accepts: |_| true },
+    },
+    Setting {
+        key: "store.acknowledge.timeout_ms",
+        about: "How long replicas have to confirm; after it the outcome is unknown: 503, and the command may be repeated.",
+        rule: Rule::Number { min: 10, max: 10_000, value: |c| c.store.acknowledge.timeout_ms },
     },
     Setting {
         key: "store.calls_concurrent",

@@ -1,6 +1,6 @@
 //! The store in the configuration. Limits and descriptions stand in `settings`.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +12,8 @@ pub struct Store {
     pub url: StoreUrl,
     /// Deadline of one call to the store.
     pub timeout_ms: u64,
-    /// Replicas that must confirm a write before it is acknowledged (Redis `WAIT`).
-    pub replicas: u64,
+    /// What must have happened to a write before it is acknowledged.
+    pub acknowledge: Acknowledge,
     /// Calls to Redis at the same time; more are refused at once.
     pub calls_concurrent: u64,
     /// Ways to lose acknowledged writes that are accepted. A store with another one is not used.
@@ -28,7 +28,7 @@ impl Default for Store {
         Self {
             url: StoreUrl::from("embedded:portcullis.db".to_owned()),
             timeout_ms: 2_000,
-            replicas: 0,
+            acknowledge: Acknowledge::default(),
             calls_concurrent: 4_096,
             accept: Vec::new(),
             tls_ca_file: None,
@@ -40,6 +40,98 @@ impl Store {
     /// Deadline of one call to the store.
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
+    }
+}
+
+/// What must have happened to a write, by its kind, before it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Acknowledge {
+    /// Floors: what ends or changes a session, subject, tenant or key.
+    pub floors: Level,
+    /// Sessions: opened, refreshed, ended.
+    pub sessions: Level,
+    /// Everything else: subjects, tenants, keys, the audit trail.
+    pub records: Level,
+    /// How long replicas have to confirm.
+    pub timeout_ms: u64,
+}
+
+impl Default for Acknowledge {
+    fn default() -> Self {
+        Self { floors: Level::Local, sessions: Level::Local, records: Level::Local, timeout_ms: 1_000 }
+    }
+}
+
+impl Acknowledge {
+    /// How long replicas have to confirm.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+
+    /// The levels of all kinds.
+    pub fn levels(&self) -> [Level; 3] {
+        [self.floors, self.sessions, self.records]
+    }
+}
+
+/// Who has a write before it is acknowledged: `local` or `replicated N`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Level {
+    /// The server that took it.
+    Local,
+    /// So many replicas besides (Redis `WAIT`).
+    Replicated(u8),
+}
+
+/// The most replicas that may be asked for.
+const REPLICAS_MAX: u8 = 5;
+
+/// A text that is no level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be \"local\", or \"replicated N\" with N from 1 to {REPLICAS_MAX}")]
+pub struct NoLevel;
+
+impl Level {
+    /// Replicas that must have it.
+    pub fn replicas(self) -> u64 {
+        match self {
+            Self::Local => 0,
+            Self::Replicated(replicas) => replicas.into(),
+        }
+    }
+}
+
+impl FromStr for Level {
+    type Err = NoLevel;
+
+    fn from_str(text: &str) -> Result<Self, NoLevel> {
+        match text.split_once(' ') {
+            None if text == "local" => Ok(Self::Local),
+            Some(("replicated", number)) => {
+                let replicas = number.parse().ok().filter(|replicas| (1..=REPLICAS_MAX).contains(replicas));
+                replicas.map(Self::Replicated).ok_or(NoLevel)
+            }
+            _ => Err(NoLevel),
+        }
+    }
+}
+
+impl TryFrom<String> for Level {
+    type Error = NoLevel;
+
+    fn try_from(text: String) -> Result<Self, NoLevel> {
+        text.parse()
+    }
+}
+
+impl From<Level> for String {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Local => "local".to_owned(),
+            Level::Replicated(replicas) => format!("replicated {replicas}"),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use shared::{
 use super::{ATTEMPTS, Service, ServiceError, Tokens, events, sessions::kept_until, write::encode};
 use crate::{
     failpoints, shell,
-    store::{Key, Swapped},
+    store::{Key, Swapped, Written},
     telemetry::metrics::{COMMIT_CONFLICTS, REFRESHES, REUSES, SESSIONS_ENDED},
 };
 
@@ -66,6 +66,7 @@ impl Service {
             };
             let swapped = match live.refresh(generation, &request.client, context, now) {
                 Ok(Refreshed::Repeated(generation)) => {
+                    self.store.confirm(Written::Record(&Key::Session(id))).await?;
                     return Ok((self.tokens(&live, &id, generation, scope, now)?, "repeated"));
                 }
                 Ok(Refreshed::Rotated { session: next, healed }) => {

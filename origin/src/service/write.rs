@@ -13,7 +13,7 @@ use shared::{
 use super::{ATTEMPTS, Service, ServiceError};
 use crate::{
     failpoints, shell,
-    store::{Key, Swapped},
+    store::{Key, Swapped, Written},
     telemetry::metrics::{COMMIT_CONFLICTS, FLOORS_APPENDED},
 };
 
@@ -102,6 +102,10 @@ impl Service {
             }
             failpoints::reached(failpoints::BETWEEN_LOG_AND_RECORD);
             let Some(new) = change.record else {
+                if !raised {
+                    // It was written before, by a command that may not have heard of its end.
+                    self.store.confirm(Written::AfterFloors(&target.key)).await?;
+                }
                 let floors = vec![(target.scope, change.raise.unwrap_or(change.stands))];
                 let changed =
                     Changed { floors, cursor, written: raised, raised, acknowledged_at: shell::now(), timings };

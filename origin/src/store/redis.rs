@@ -3,11 +3,13 @@
 //! A record is one string key. The log, the live floors and the epoch share the hash tag `{portcullis:log}`, so one script
 //! changes all of them. Every call has a deadline; a write whose answer did not come is [`StoreError::OutcomeUnknown`].
 //!
-//! Invariant (I2): with `store.replicas` a write is acknowledged only after that many replicas have it (`WAIT`).
+//! Invariant (I2): a write is acknowledged only after as many replicas have it as `store.acknowledge` asks for its kind
+//! (`WAIT`). A command that finds everything written already is confirmed alike.
 
 mod address;
 mod breaker;
 mod call;
+mod confirm;
 mod examine;
 mod link;
 mod names;
@@ -33,9 +35,10 @@ use tokio::{
 
 use self::{address::Source, breaker::Breaker, link::Link, scripts::Scripts};
 use super::{
-    Answer, AnyStore, Entries, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped, doctor::Report,
+    Answer, AnyStore, Entries, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped, Written,
+    doctor::Report,
 };
-use crate::config;
+use crate::config::{self, Acknowledge};
 
 /// How often the head is asked for while nothing is appended by this process: what another origin appended is seen
 /// this much later at most.
@@ -66,19 +69,23 @@ pub(super) async fn examine(config: &config::Store, skew_max: Duration) -> Resul
 
 async fn connect(config: &config::Store) -> Result<RedisStore, StoreError> {
     let timeout = config.timeout();
-    let source = Source::parse(config.url.expose(), config.tls_ca_file.as_deref(), timeout)?;
-    if config.replicas > 0 && matches!(source, Source::Cluster(_)) {
-        return Err(StoreError::Unsuitable("store.replicas must be 0 with a cluster".to_owned()));
+    let source = || Source::parse(config.url.expose(), config.tls_ca_file.as_deref(), timeout);
+    let confirming = Link::new(source()?, timeout.saturating_add(config.acknowledge.timeout()));
+    let source = source()?;
+    let asks = config.acknowledge.levels().iter().any(|level| level.replicas() > 0);
+    if asks && matches!(source, Source::Cluster(_)) {
+        return Err(StoreError::Unsuitable("store.acknowledge must be local with a cluster".to_owned()));
     }
     let store = RedisStore {
         is_cluster: matches!(source, Source::Cluster(_)),
         fails_over: !matches!(source, Source::Single(_)),
         link: Link::new(source, timeout),
+        confirming,
         breaker: Breaker::new(timeout),
         places: Semaphore::new(usize::try_from(config.calls_concurrent).unwrap_or(Semaphore::MAX_PERMITS)),
         scripts: Scripts::new(),
         timeout,
-        replicas: config.replicas,
+        acknowledge: config.acknowledge,
         head: watch::channel(Cursor(0)).0,
         calls: AtomicU64::new(0),
     };
@@ -91,12 +98,14 @@ struct RedisStore {
     /// Whether another server takes the place of one that dies.
     fails_over: bool,
     link: Link,
+    /// For writes that replicas must confirm.
+    confirming: Link,
     breaker: Breaker,
     /// Places for calls in flight; one more is refused at once.
     places: Semaphore,
     scripts: Scripts,
     timeout: Duration,
-    replicas: u64,
+    acknowledge: Acknowledge,
     head: watch::Sender<Cursor>,
     calls: AtomicU64,
 }
@@ -104,6 +113,14 @@ struct RedisStore {
 impl RedisStore {
     fn count(&self) {
         self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Replicas that must have what is written under a key.
+    fn replicas_of(&self, key: &Key) -> u64 {
+        match key {
+            Key::Session(_) | Key::Roster(_) => self.acknowledge.sessions.replicas(),
+            _ => self.acknowledge.records.replicas(),
+        }
     }
 
     /// The newest word counts, also when it is a lower one: a log that was emptied begins anew.
@@ -133,7 +150,7 @@ impl Store for RedisStore {
             let mut call = self.scripts.swap.key(names::record(key));
             call.arg(u8::from(expected.is_some())).arg(expected.unwrap_or_default()).arg(new);
             call.arg(expires_at.map_or(0, Timestamp::as_millis));
-            match self.write::<u8>(&call).await? {
+            match self.write::<u8>(&call, self.replicas_of(key)).await? {
                 (1, _) => Ok(Swapped::Done),
                 // Its own bytes from the first time, or the same ones from another writer.
                 (2, true) => Err(StoreError::OutcomeUnknown("the connection was lost after the write".to_owned())),
@@ -149,7 +166,7 @@ impl Store for RedisStore {
             for floor in floors {
                 call.arg(floor.encode().as_slice()).arg(floor.forget_at.as_secs());
             }
-            let upto = Cursor(self.write(&call).await?.0);
+            let upto = Cursor(self.write(&call, self.acknowledge.floors.replicas()).await?.0);
             self.head_is(upto);
             Ok(upto)
         })
@@ -191,7 +208,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             let mut call = scripts::on_log(&self.scripts.renew);
             call.arg(known.0).arg(scripts::new_epoch().max(known.0.saturating_add(1)));
-            Ok(Epoch(self.write(&call).await?.0))
+            Ok(Epoch(self.write(&call, self.acknowledge.floors.replicas()).await?.0))
         })
     }
 
@@ -227,6 +244,22 @@ impl Store for RedisStore {
         })
     }
 
+    fn confirm<'a>(&'a self, written: Written<'a>) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let replicas = match written {
+                Written::Record(key) => self.replicas_of(key),
+                Written::AfterFloors(key) => self.replicas_of(key).max(self.acknowledge.floors.replicas()),
+            };
+            if replicas == 0 {
+                return Ok(());
+            }
+            // Whoever has this has everything that was written before it, by whomever.
+            let mut command = redis::cmd("SET");
+            command.arg(scripts::MARK).arg("");
+            self.write_command(&command, replicas).await
+        })
+    }
+
     fn index_add<'a>(
         &'a self,
         subject: &'a SubjectId,
@@ -236,7 +269,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             let mut call = self.scripts.index.key(names::index(subject));
             call.arg(session.as_bytes().as_slice()).arg(expires_at.as_millis());
-            self.write(&call).await.map(|((), _)| ())
+            self.write(&call, self.acknowledge.sessions.replicas()).await.map(|((), _)| ())
         })
     }
 

@@ -182,8 +182,13 @@ impl Reading {
         let takes_over = wanted.fails_over || info.number("connected_slaves").is_some_and(|connected| connected > 0);
         match (wanted.replicas_min, takes_over) {
             (0, true) => {
-                let wanted = "asked to confirm every write, by store.replicas";
-                Finding::risky(check, format!("{found}, not asked"), wanted, Risk::AsynchronousReplication)
+                let wanted = "asked to confirm each kind of write, by store.acknowledge";
+                Finding::risky(
+                    check,
+                    format!("{found}, not asked about each write"),
+                    wanted,
+                    Risk::AsynchronousReplication,
+                )
             }
             (0, false) => Finding::warn(check, "none", "at least one, or its disk is all there is"),
             (asked, _) => Finding::healthy(check, format!("{found}, {asked} confirm each write")),

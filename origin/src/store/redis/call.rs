@@ -5,10 +5,15 @@
 //! is sent once more: a restart or a failover between two calls goes unnoticed. What may have been written twice is safe:
 //! floors and the index are joined, and a swap that finds its own bytes says that its outcome is unknown.
 
+use std::sync::Arc;
+
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ScriptInvocation, ServerErrorKind};
 use tokio::time::{Instant, timeout};
 
-use super::{RedisStore, StoreError, link::Connection};
+use super::{
+    RedisStore, StoreError,
+    link::{Connection, Link},
+};
 
 /// What is sent.
 #[derive(Clone, Copy)]
@@ -17,30 +22,57 @@ enum Request<'a> {
     Script(&'a ScriptInvocation<'a>),
 }
 
+/// A call, and what it writes.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    request: Request<'a>,
+    /// Whether it writes what must be kept.
+    writes: bool,
+    /// Replicas that must have that.
+    replicas: u64,
+}
+
 impl RedisStore {
     /// A command that may be repeated.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        self.call(Request::Command(command), false).await.map(|(answer, _)| answer)
+        self.read(Request::Command(command)).await
     }
 
     /// A script that may be repeated.
     pub(super) async fn run<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, StoreError> {
-        self.call(Request::Script(call), false).await.map(|(answer, _)| answer)
+        self.read(Request::Script(call)).await
     }
 
-    /// A script that writes what must be kept; whether it was sent more than once is beside its answer.
-    pub(super) async fn write<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<(T, bool), StoreError> {
-        self.call(Request::Script(call), true).await
+    async fn read<T: FromRedisValue>(&self, request: Request<'_>) -> Result<T, StoreError> {
+        self.call(Call { request, writes: false, replicas: 0 }).await.map(|(answer, _)| answer)
     }
 
-    async fn call<T: FromRedisValue>(&self, request: Request<'_>, writes: bool) -> Result<(T, bool), StoreError> {
+    /// A script that writes what so many replicas must have; whether it was sent more than once is beside its answer.
+    pub(super) async fn write<T: FromRedisValue>(
+        &self,
+        call: &ScriptInvocation<'_>,
+        replicas: u64,
+    ) -> Result<(T, bool), StoreError> {
+        self.call(Call { request: Request::Script(call), writes: true, replicas }).await
+    }
+
+    /// As [`Self::write`], for a command that may be repeated.
+    pub(super) async fn write_command(&self, command: &Cmd, replicas: u64) -> Result<(), StoreError> {
+        self.call(Call { request: Request::Command(command), writes: true, replicas }).await.map(|((), _)| ())
+    }
+
+    async fn call<T: FromRedisValue>(&self, call: Call<'_>) -> Result<(T, bool), StoreError> {
         let Ok(_place) = self.places.try_acquire() else {
             return Err(StoreError::Unavailable("too many calls are in flight".to_owned()));
         };
         self.breaker.admit(Instant::now())?;
         self.count();
-        let number = self.link.number();
-        match timeout(self.timeout, self.attempts(request, writes)).await {
+        let (link, patience) = match call.replicas {
+            0 => (&self.link, self.timeout),
+            _ => (&self.confirming, self.timeout.saturating_add(self.acknowledge.timeout())),
+        };
+        let number = link.number();
+        match timeout(patience, self.attempts(call, link)).await {
             Ok(Ok(answer)) => {
                 self.breaker.answered();
                 Ok(answer)
@@ -55,37 +87,35 @@ impl RedisStore {
             }
             Err(_) => {
                 // A connection over which nothing comes back may be one that nobody is at the end of.
-                self.link.give_up(number);
+                link.give_up(number);
                 self.breaker.failed(Instant::now());
                 let text = "the deadline passed".to_owned();
-                Err(if writes { StoreError::OutcomeUnknown(text) } else { StoreError::Unavailable(text) })
+                Err(if call.writes { StoreError::OutcomeUnknown(text) } else { StoreError::Unavailable(text) })
             }
         }
     }
 
-    async fn attempts<T: FromRedisValue>(&self, request: Request<'_>, writes: bool) -> Result<(T, bool), Failure> {
+    async fn attempts<T: FromRedisValue>(&self, call: Call<'_>, link: &Link) -> Result<(T, bool), Failure> {
         let mut sent = false;
         for again in [false, true] {
-            let connection = self.link.connection().await;
+            let connection = link.connection().await;
             let mut connection = connection.map_err(|error| Failure { error: error.after(sent), answered: false })?;
-            let done = match request {
+            let done = match call.request {
                 Request::Command(command) => command.query_async(&mut connection).await,
                 Request::Script(call) => call.invoke_async(&mut connection).await,
             };
             let error = match done {
                 Ok(answer) => {
-                    if writes {
-                        self.confirm(&mut connection).await?;
-                    }
+                    self.confirmed(&mut connection, call.replicas).await?;
                     return Ok((answer, again && sent));
                 }
                 Err(error) => error,
             };
             let (lost, moved) = (is_lost(&error), is_not_primary(&error));
-            let failure = failed(&error, writes);
+            let failure = failed(&error, call.writes);
             sent |= failure.may_have_happened();
             if lost || moved {
-                self.link.give_up(connection.number);
+                link.give_up(connection.number);
             }
             if again || !(lost || moved) {
                 return Err(Failure { error: failure.after(sent), answered: !lost });
@@ -94,16 +124,14 @@ impl RedisStore {
         Err(Failure { error: StoreError::Unavailable("it was not tried".to_owned()).after(sent), answered: false })
     }
 
-    /// Waits until enough replicas have what this connection wrote. It holds up what follows on the connection for one
-    /// delay of the link.
-    async fn confirm(&self, connection: &mut Connection) -> Result<(), Failure> {
-        if self.replicas == 0 {
-            return Ok(());
-        }
-        // Sooner than our own deadline, so that the answer is heard.
-        let millis = (self.timeout / 2).as_millis().to_string();
-        let confirmed: Result<u64, _> = redis::cmd("WAIT").arg(self.replicas).arg(millis).query_async(connection).await;
-        if confirmed.is_ok_and(|confirmed| confirmed >= self.replicas) {
+    /// Waits until so many replicas have what this connection wrote.
+    async fn confirmed(&self, connection: &mut Connection, replicas: u64) -> Result<(), Failure> {
+        let confirms = Arc::clone(&connection.confirms);
+        let wait = async || {
+            let millis = self.acknowledge.timeout().as_millis().to_string();
+            redis::cmd("WAIT").arg(replicas).arg(millis).query_async(connection).await.unwrap_or(0)
+        };
+        if replicas == 0 || confirms.have(replicas, wait).await {
             return Ok(());
         }
         let error = StoreError::OutcomeUnknown("too few replicas confirmed it".to_owned());

@@ -53,9 +53,10 @@ impl RedisStore {
     }
 
     fn wanted(&self, config: &config::Store, skew_max: Duration) -> Wanted {
+        let levels = config.acknowledge.levels();
         Wanted {
-            replicas_min: config.replicas,
-            replicas_max: config.replicas,
+            replicas_min: levels.iter().map(|level| level.replicas()).min().unwrap_or(0),
+            replicas_max: levels.iter().map(|level| level.replicas()).max().unwrap_or(0),
             fails_over: self.fails_over,
             skew_max,
             timeout: self.timeout,

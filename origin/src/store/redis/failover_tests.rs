@@ -4,7 +4,7 @@ use std::{fs, process::Command};
 
 use super::{
     test_server::Server,
-    tests::{cluster_config, config},
+    tests::{cluster_config, config, replicated},
     *,
 };
 use crate::{config::Risk, store::contract};
@@ -148,7 +148,7 @@ async fn sentinels_lead_to_the_new_primary() {
     }
     let hosts: Vec<String> = sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port())).collect();
     let url = format!("redis+sentinel://{}/primary", hosts.join(","));
-    let store = open(&config::Store { replicas: 1, ..config(&url) }).await.unwrap();
+    let store = open(&config::Store { acknowledge: replicated(2_500), ..config(&url) }).await.unwrap();
     assert_eq!(store.append(&[contract::floor(1, 1)]).await, Ok(Cursor(1)));
     assert_eq!(store.swap(&Key::Keys, None, b"sealed", None).await, Ok(Swapped::Done));
     let before = store.snapshot().await.unwrap();

@@ -2,7 +2,7 @@
 //! while the others wait, and after a failed attempt not before a pause with jitter. Sentinels are asked at every attempt.
 
 use std::{
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{StoreError, address::Source, call::failed};
+use super::{StoreError, address::Source, call::failed, confirm::Confirms};
 use crate::shell;
 
 /// First and longest pause after a failure.
@@ -30,6 +30,8 @@ pub(super) struct Connection {
     /// Tells it from those before and after it.
     pub(super) number: u64,
     pub(super) io: Io,
+    /// What it wrote, for replicas to confirm.
+    pub(super) confirms: Arc<Confirms>,
 }
 
 #[derive(Clone)]
@@ -78,7 +80,7 @@ impl Link {
             Ok(io) => {
                 opening.made = opening.made.saturating_add(1);
                 (opening.pauses, opening.not_before) = (pauses(), None);
-                let connection = Connection { number: opening.made, io };
+                let connection = Connection { number: opening.made, io, confirms: Arc::default() };
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
                 Ok(connection)
             }

@@ -13,6 +13,8 @@ pub(super) const KEPT: Duration = Duration::from_secs(600);
 
 const EPOCH: &str = "{portcullis:log}:epoch";
 pub(super) const HEAD: &str = "{portcullis:log}:head";
+/// Written to be waited for.
+pub(super) const MARK: &str = "{portcullis:log}:mark";
 const ENTRIES: &str = "{portcullis:log}:entries";
 const FLOORS: &str = "{portcullis:log}:floors";
 const FORGET: &str = "{portcullis:log}:forget";

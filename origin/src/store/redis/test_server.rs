@@ -7,6 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 /// A server on a free port; it ends with the test.
 pub(crate) struct Server {
     child: Child,
@@ -58,6 +63,20 @@ impl Server {
         let _ = self.child.wait();
     }
 
+    /// Stops it in the middle of whatever it does, until it is resumed.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
     /// Its address.
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
@@ -102,5 +121,12 @@ fn spawn(port: u16, directory: &Path, arguments: &[String]) -> Child {
         "always",
         "--dir",
     ]);
-    command.arg(directory).args(arguments).stdout(Stdio::null()).spawn().unwrap()
+    // A replica would wait five seconds for others to come.
+    command
+        .arg(directory)
+        .args(["--repl-diskless-sync-delay", "0"])
+        .args(arguments)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
 }

@@ -1,11 +1,20 @@
 use std::time::Duration;
 
 use super::{test_server::Server, *};
-use crate::{config::Risk, store::contract};
+use crate::{
+    config::{Level, Risk},
+    store::contract,
+};
 
 /// A cluster has no servers that are asked to confirm.
 pub(super) fn cluster_config(url: &str) -> config::Store {
     config::Store { accept: vec![Risk::AsynchronousReplication], ..config(url) }
+}
+
+/// Every write is confirmed by one replica within so many milliseconds.
+pub(super) fn replicated(timeout_ms: u64) -> Acknowledge {
+    let level = Level::Replicated(1);
+    Acknowledge { floors: level, sessions: level, records: level, timeout_ms }
 }
 
 /// A store that is given time, on a machine that may be busy.
@@ -66,7 +75,7 @@ async fn a_replica_that_is_not_asked_is_a_risk() {
     let refused = open(&config(&primary.url())).await.err();
     let name = Risk::AsynchronousReplication.name();
     assert!(matches!(&refused, Some(StoreError::Unsuitable(text)) if text.contains(name)), "{refused:?}");
-    let asked = open(&config::Store { replicas: 1, ..config(&primary.url()) }).await.unwrap();
+    let asked = open(&config::Store { acknowledge: replicated(5_000), ..config(&primary.url()) }).await.unwrap();
     assert_eq!(asked.append(&[contract::floor(1, 1)]).await, Ok(Cursor(1)));
 }
 
@@ -74,9 +83,62 @@ async fn a_replica_that_is_not_asked_is_a_risk() {
 #[tokio::test]
 async fn a_write_without_its_replicas_is_not_acknowledged() {
     let server = Server::start(&[]);
-    let store = open(&config::Store { replicas: 1, timeout_ms: 300, ..config(&server.url()) }).await.unwrap();
+    let store = open(&config::Store { acknowledge: replicated(300), ..config(&server.url()) }).await.unwrap();
     let refused = store.append(&[contract::floor(1, 1)]).await;
     assert!(refused.is_err_and(|error| error.may_have_happened()));
+}
+
+/// I2, I6: while the replica does not answer, writes that it must confirm are unknown after their deadline, other writes and
+/// reads go on beside them; when it answers again the same writes are acknowledged.
+#[tokio::test]
+async fn a_replica_that_hangs_holds_up_the_writes_that_it_must_confirm_and_nothing_else() {
+    let primary = Server::start(&[]);
+    let replica = Server::start(&["--replicaof", "127.0.0.1", &primary.port().to_string()]);
+    replica.wait(|info| info.contains("master_link_status:up"), &["INFO", "replication"]);
+    let acknowledge = Acknowledge { sessions: Level::Local, records: Level::Local, ..replicated(500) };
+    let accept = vec![Risk::AsynchronousReplication];
+    let store = open(&config::Store { acknowledge, accept, ..config(&primary.url()) }).await.unwrap();
+    assert_eq!(store.append(&[contract::floor(1, 1)]).await, Ok(Cursor(1)));
+
+    replica.pause();
+    let raised = [contract::floor(1, 2)];
+    let append = store.append(&raised);
+    tokio::pin!(append);
+    let others = async {
+        for _ in 0..20 {
+            assert_eq!(store.load(&Key::Everyone).await, Ok(None));
+        }
+        store.swap(&Key::Keys, None, b"sealed", None).await
+    };
+    tokio::select! {
+        biased;
+        appended = &mut append => panic!("it was not confirmed within its deadline: {appended:?}"),
+        others = others => assert_eq!(others, Ok(Swapped::Done)),
+    }
+    let is_unknown = |error: StoreError| error.may_have_happened();
+    assert!(append.await.is_err_and(is_unknown));
+    assert_eq!(store.confirm(Written::Record(&Key::Keys)).await, Ok(()));
+    let with_floors = store.confirm(Written::AfterFloors(&Key::Keys)).await;
+    assert!(with_floors.is_err_and(is_unknown), "the floors that led the record are not confirmed");
+
+    replica.resume();
+    assert_eq!(store.append(&[contract::floor(1, 2)]).await, Ok(Cursor(3)));
+    assert_eq!(store.confirm(Written::AfterFloors(&Key::Keys)).await, Ok(()));
+}
+
+/// I2: a hundred writes at once that a replica must confirm take about as long as one, not a hundred times.
+#[tokio::test]
+async fn writes_at_once_are_confirmed_together() {
+    let primary = Server::start(&[]);
+    let replica = Server::start(&["--replicaof", "127.0.0.1", &primary.port().to_string()]);
+    replica.wait(|info| info.contains("master_link_status:up"), &["INFO", "replication"]);
+    let store = open(&config::Store { acknowledge: replicated(5_000), ..config(&primary.url()) }).await.unwrap();
+    let floors: Vec<_> = (0..100).map(|number| [contract::floor(number, 1)]).collect();
+    let appended = futures_util::future::join_all(floors.iter().map(|floor| store.append(floor))).await;
+    assert!(appended.iter().all(Result::is_ok), "{appended:?}");
+    let stats = primary.cli(&["INFO", "commandstats"]);
+    let waits = stats.split("cmdstat_wait:calls=").nth(1).and_then(|rest| rest.split(',').next()).unwrap();
+    assert!(waits.parse::<u32>().unwrap() <= 50, "{waits} waits for 100 writes");
 }
 
 /// What a doctor sees of a server and of a cluster: every check, at each primary.
