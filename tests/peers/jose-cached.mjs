@@ -1,5 +1,6 @@
 // jose.mjs with a bounded cache of tokens that were checked; expiry is checked on every use.
 import { createLocalJWKSet, jwtVerify } from "jose";
+import { told } from "./told.mjs";
 
 const TOKENS_MAX = 8192;
 const checked = new Map();
@@ -10,7 +11,7 @@ function refused() {
 }
 
 function answer(payload) {
-  return new Response(null, { status: 204, headers: { "portcullis-subject": payload.sub } });
+  return new Response(null, { status: 204, headers: told(payload) });
 }
 
 async function check(token, env) {

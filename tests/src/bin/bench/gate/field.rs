@@ -83,6 +83,8 @@ impl Field {
         };
         let contestants = vec![
             Contestant::worker('a', "empty Worker", Worker::bundled("empty.mjs")?.start()?, again())?.unchecking(),
+            Contestant::worker('i', "empty Worker, one answer", Worker::bundled("empty-again.mjs")?.start()?, again())?
+                .unchecking(),
             Contestant::worker('b', "jose, Ed25519", jose("jose.mjs", "Ed25519", &ed25519)?, new(&ed25519))?,
             Contestant::worker('c', "jose, ES256", jose("jose.mjs", "ES256", &es256)?, new(&es256))?,
             Contestant::worker('d', "jose, cached in a Map", jose("jose-cached.mjs", "Ed25519", &ed25519)?, again())?,
