@@ -38,10 +38,12 @@ impl TestRedis {
     ///
     /// As for [`Self::start`].
     pub async fn start_replica_of(primary: &Self) -> anyhow::Result<Self> {
-        let replica = Self::start_with(&["--replicaof", "127.0.0.1", &primary.port.to_string()]).await?;
+        let primary = ["--replicaof", "127.0.0.1", &primary.port.to_string(), "--masterauth", REDIS_PASSWORD];
+        let replica = Self::start_with(&primary).await?;
         eventually("the replica to follow", async || {
-            let port = replica.port.to_string();
-            let output = Command::new("redis-cli").args(["-p", &port, "INFO", "replication"]).output().ok()?;
+            let mut info = Command::new("redis-cli");
+            info.args(["-p", &replica.port.to_string(), "INFO", "replication"]).env("REDISCLI_AUTH", REDIS_PASSWORD);
+            let output = info.output().ok()?;
             String::from_utf8_lossy(&output.stdout).contains("master_link_status:up").then_some(())
         })
         .await?;
