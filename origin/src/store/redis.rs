@@ -309,6 +309,8 @@ impl Store for RedisStore {
 #[cfg(test)]
 mod failover_tests;
 #[cfg(test)]
+mod storm_tests;
+#[cfg(test)]
 pub(crate) mod test_server;
 #[cfg(test)]
 mod tests;

@@ -1,3 +1,5 @@
+use futures_util::future::{join_all, poll_immediate};
+
 use super::*;
 use crate::store::{AnyStore, contract};
 
@@ -41,4 +43,31 @@ async fn a_write_that_cannot_begin_has_not_happened() {
     assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
     other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(store.swap(&Key::Keys, None, b"sealed", None).await, Ok(Swapped::Done));
+}
+
+/// I8: while a thread is busy, so many calls wait for it and no more; one more is refused at once, and all that waited are
+/// answered.
+#[tokio::test]
+async fn a_full_queue_refuses_the_next_call_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(&directory.path().join("store.db"), TIMEOUT).await.unwrap();
+    let (release, busy) = std::sync::mpsc::channel::<()>();
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let mut blocking = std::pin::pin!(store.reader.call(move |_| {
+        let _ = begun.send(());
+        let _ = busy.recv();
+        Ok(())
+    }));
+    assert!(poll_immediate(&mut blocking).await.is_none());
+    has_begun.await.unwrap();
+    let mut waiting: Vec<_> = (0..worker::WAITING_MAX).map(|_| store.ping()).collect();
+    for call in &mut waiting {
+        assert!(poll_immediate(call).await.is_none(), "there is a place for it");
+    }
+    let refused = poll_immediate(store.ping()).await;
+    assert_eq!(refused, Some(Err(StoreError::Unavailable("too many calls are waiting".to_owned()))));
+    release.send(()).unwrap();
+    assert_eq!(blocking.await, Ok(()));
+    assert!(join_all(waiting).await.iter().all(Result::is_ok));
+    assert_eq!(store.ping().await, Ok(()));
 }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::store::StoreError;
 
 /// Calls that may wait for a thread; one more is refused at once.
-const WAITING_MAX: usize = 1_024;
+pub(super) const WAITING_MAX: usize = 1_024;
 
 /// The most calls in one transaction.
 const BATCH_MAX: usize = 128;
