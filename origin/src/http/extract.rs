@@ -88,11 +88,30 @@ pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserialize
     deserializer.deserialize_any(Object(PhantomData))
 }
 
-/// What `serde_json` says names the field and the place. Values stand in double quotes there and are left out, since a
-/// credential may have been sent in the wrong field (I10).
 fn json_problem(error: &serde_json::Error) -> Problem {
-    let text: String = error.to_string().split('"').step_by(2).collect::<Vec<_>>().join("…");
+    let text = without_what_was_sent(&error.to_string());
     Problem::new(StatusCode::BAD_REQUEST, format!("the body is not what is expected here: {text}"))
+}
+
+/// What `serde_json` says names field and place, and repeats what was sent: values in double quotes, unknown names in
+/// backticks. That is left out, since a credential may have been sent in the wrong place (I10), but for names that are none.
+fn without_what_was_sent(text: &str) -> String {
+    for kind in ["unknown field `", "unknown variant `"] {
+        let parts = text.strip_prefix(kind).and_then(|rest| rest.rsplit_once("`, expected "));
+        if let Some((name, expected)) = parts {
+            let name = if is_plain_name(name) { name } else { "…" };
+            return format!("{kind}{name}`, expected {expected}");
+        }
+    }
+    match (text.split_once('"'), text.rsplit_once('"')) {
+        (Some((before, _)), Some((_, after))) => format!("{before}…{after}"),
+        _ => text.to_owned(),
+    }
+}
+
+/// Whether it is like the names of our fields and scopes, and unlike any credential.
+fn is_plain_name(name: &str) -> bool {
+    name.len() <= 24 && name.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b':'))
 }
 
 fn body_problem(rejection: BytesRejection) -> Problem {
@@ -177,4 +196,47 @@ fn content_type(headers: &HeaderMap) -> Option<String> {
         return None;
     }
     Some(value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only errors are looked at")]
+    struct Sample {
+        number: Option<u64>,
+        kind: Option<Kind>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Kind {
+        One,
+        Two,
+    }
+
+    /// I10, PRB-03.
+    #[test]
+    fn what_is_wrong_is_told_and_what_was_sent_is_not() {
+        let told = |json: &str| without_what_was_sent(&serde_json::from_str::<Sample>(json).unwrap_err().to_string());
+        assert_eq!(
+            told(r#"{"nmber":1}"#),
+            "unknown field `nmber`, expected `number` or `kind` at line 1 column 8",
+            "a mistyped name is told"
+        );
+        assert_eq!(told(r#"{"kind":"three"}"#), "unknown variant `three`, expected `one` or `two` at line 1 column 15");
+        let secret = "kUq3c0mS7ZJ1oYw2rTg8dQ";
+        for (json, start) in [
+            (r#"{"SECRET":1}"#, "unknown field `…`, expected `number`"),
+            (r#"{"kind":"SECRET"}"#, "unknown variant `…`, expected `one`"),
+            (r#"{"kind":"`, expected SECRET"}"#, "unknown variant `…`, expected `one`"),
+            (r#"{"number":"SECRET"}"#, "invalid type: string …, expected u64"),
+            (r#"{"number":"\"SECRET\""}"#, "invalid type: string …, expected u64"),
+        ] {
+            let told = told(&json.replace("SECRET", secret));
+            assert!(told.starts_with(start) && !told.contains(secret), "{told}");
+        }
+    }
 }
