@@ -35,7 +35,7 @@ async function own(req, env, token, known) {
   if (req.method !== wanted) return refuse(["405", "method", "", wanted, "this method is not allowed here; see Allow"]);
   if (path === "" || path === "/refresh") return new Response(known, { headers: JSON_TYPE });
   try {
-    const said = await me(env, token, device ? `sessions/${device[1]}/revoke` : "sessions", wanted);
+    const said = await me(env, token, device ? `sessions/${device[1]}/revoke` : `sessions${new URL(req.url).search}`, wanted);
     if (said.status >= 500 || said.status === 429) return refuse(unavailable);
     return new Response(said.body, said);
   } catch (error) {

@@ -20,7 +20,7 @@ use url::Url;
 
 pub use self::{
     error::{Error, Problem},
-    types::{Changed, OpenSession, Opened, Session, SessionList, Subject},
+    types::{Changed, List, OpenSession, Opened, Session, SessionList, Subject},
 };
 
 /// Deadline of one try.
@@ -31,6 +31,9 @@ const RETRIES: usize = 3;
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Entries of a page, as many as an origin gives.
+const PAGE_MAX: usize = 200;
 
 /// An origin, and the key that opens its management API.
 #[derive(Debug, Clone)]
@@ -89,13 +92,16 @@ impl Client {
         self.typed(Method::POST, &["v1", "sessions", &id.to_string(), "revoke"], Some(&json!({}))).await
     }
 
-    /// The open sessions of a subject.
+    /// The open sessions of a subject, at most `max`.
     ///
     /// # Errors
     ///
     /// [`Error`]
-    pub async fn sessions_of(&self, subject: &SubjectId) -> Result<SessionList, Error> {
-        self.typed(Method::GET, &["v1", "subjects", subject.as_str(), "sessions"], None).await
+    pub async fn sessions_of(&self, subject: &SubjectId, max: usize) -> Result<SessionList, Error> {
+        let segments = ["v1", "subjects", subject.as_str(), "sessions"];
+        let List { entries, next_cursor } = self.list(&segments, &[], "sessions", max).await?;
+        let sessions = entries.into_iter().map(serde_json::from_value).collect::<Result<_, _>>();
+        Ok(SessionList { sessions: sessions.map_err(|_| Error::Answer)?, is_more: next_cursor.is_some() })
     }
 
     /// Status, roles and version of a subject.
@@ -133,6 +139,37 @@ impl Client {
     /// [`Error`]
     pub async fn revoke_tenant(&self, tenant: &TenantId) -> Result<Changed, Error> {
         self.typed(Method::POST, &["v1", "tenants", tenant.as_str(), "revoke"], Some(&json!({}))).await
+    }
+
+    /// The entries of a list, which every page has under `member`; page by page, at most `max`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]
+    pub async fn list(
+        &self,
+        segments: &[&str],
+        query: &[(&str, &str)],
+        member: &str,
+        max: usize,
+    ) -> Result<List, Error> {
+        let mut list = List { entries: Vec::new(), next_cursor: None };
+        loop {
+            let limit = max.saturating_sub(list.entries.len()).clamp(1, PAGE_MAX).to_string();
+            let mut asked = query.to_vec();
+            asked.push(("limit", &limit));
+            if let Some(cursor) = &list.next_cursor {
+                asked.retain(|(name, _)| *name != "cursor");
+                asked.push(("cursor", cursor));
+            }
+            let mut page = self.call(Method::GET, segments, &asked, None).await?;
+            let Value::Array(entries) = page[member].take() else { return Err(Error::Answer) };
+            list.entries.extend(entries);
+            list.next_cursor = page["next_cursor"].as_str().map(str::to_owned);
+            if list.next_cursor.is_none() || list.entries.len() >= max {
+                return Ok(list);
+            }
+        }
     }
 
     async fn typed<T: DeserializeOwned>(

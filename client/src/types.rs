@@ -1,6 +1,7 @@
 //! What calls carry and what they are answered with. Times are Unix seconds. A later origin may say more than is read here.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use shared::id::{ClientId, Role, SessionId, SubjectId, TenantId};
 
 /// What a login service knows after it authenticated someone.
@@ -72,11 +73,22 @@ pub struct Session {
     pub expires_at: u64,
 }
 
-/// The open sessions of a subject.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// The open sessions of a subject, those that expire last first.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionList {
     /// The sessions.
     pub sessions: Vec<Session>,
+    /// Whether there are more.
+    pub is_more: bool,
+}
+
+/// What was found of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List {
+    /// The entries.
+    pub entries: Vec<Value>,
+    /// Where the list goes on; none at its end.
+    pub next_cursor: Option<String>,
 }
 
 /// A subject.

@@ -35,6 +35,15 @@ use crate::config;
 /// An answer of the store, some time later.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// A session in the index of its subject. The order is that of expiry, and of the ids where that is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Indexed {
+    /// When its time is over.
+    pub expires_at: Timestamp,
+    /// Which.
+    pub session: SessionId,
+}
+
 /// What a compare-and-swap came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Swapped {
@@ -177,8 +186,10 @@ pub trait Store: Send + Sync {
     /// Forgets a session of a subject; fine if it was not noted.
     fn index_remove<'a>(&'a self, subject: &'a SubjectId, session: &'a SessionId) -> Answer<'a, ()>;
 
-    /// At most `max` sessions of a subject whose time is not over, those that expire last first.
-    fn index_list<'a>(&'a self, subject: &'a SubjectId, max: usize) -> Answer<'a, Vec<SessionId>>;
+    /// At most `max` sessions of a subject whose time is not over, those that expire last first: of all, or of those after
+    /// one that was listed before.
+    fn index_list<'a>(&'a self, subject: &'a SubjectId, after: Option<Indexed>, max: usize)
+    -> Answer<'a, Vec<Indexed>>;
 
     /// Everything that is kept, piece by piece. What is written or forgotten meanwhile may or may not be part of it; a store
     /// that nobody writes to is told whole, though a thing may be told twice.

@@ -47,7 +47,7 @@ async fn an_operator_sees_and_ends_sessions_and_reads_who_did() {
     let opened =
         client.open_session(&OpenSession::new("alice".parse().unwrap(), "web".parse().unwrap())).await.unwrap();
     let sid = opened.session_id.to_string();
-    let listed = client.sessions_of(&"alice".parse().unwrap()).await.unwrap();
+    let listed = client.sessions_of(&"alice".parse().unwrap(), 10).await.unwrap();
     assert_eq!((listed.sessions.len(), listed.sessions[0].session_id), (1, opened.session_id));
 
     let table = done(&portcullis(&url, Some(KEY), &["sessions", "list", "alice"]));
@@ -85,6 +85,41 @@ async fn an_operator_sees_and_ends_sessions_and_reads_who_did() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?} {said}");
         assert!(!said.contains(weak) && !said.contains(KEY), "I10: {said}");
     }
+    server.stop().await;
+}
+
+/// A list has more entries than a page: the client and the commands follow the pages, as far as they are told to.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_read_page_by_page() {
+    const SESSIONS: usize = 230;
+    let directory = tempfile::tempdir().unwrap();
+    let (server, url) = start(directory.path()).await;
+    let client = Client::new(url.parse().unwrap(), KEY.to_owned().into()).unwrap();
+    let alice = OpenSession::new("alice".parse().unwrap(), "web".parse().unwrap());
+    let mut opened = Vec::new();
+    for _ in 0..SESSIONS {
+        opened.push(client.open_session(&alice).await.unwrap().session_id);
+    }
+    opened.sort_unstable();
+
+    let all = client.sessions_of(&alice.subject, 1_000).await.unwrap();
+    let mut seen: Vec<_> = all.sessions.iter().map(|session| session.session_id).collect();
+    seen.sort_unstable();
+    assert_eq!((seen, all.is_more), (opened, false));
+    let some = client.sessions_of(&alice.subject, 205).await.unwrap();
+    assert_eq!((some.sessions.len(), some.is_more), (205, true));
+
+    let table = done(&portcullis(&url, Some(KEY), &["sessions", "list", "alice"]));
+    assert_eq!(table.lines().count(), SESSIONS + 1, "a head and all of them");
+    let listed = |arguments: &[&str]| {
+        let text = done(&portcullis(&url, Some(KEY), arguments));
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    let first = listed(&["sessions", "list", "alice", "--limit", "201", "--json"]);
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let rest = listed(&["sessions", "list", "alice", "--cursor", cursor, "--json"]);
+    let count = |list: &serde_json::Value| list["sessions"].as_array().unwrap().len();
+    assert_eq!((count(&first), count(&rest), &rest["next_cursor"]), (201, 29, &serde_json::Value::Null));
     server.stop().await;
 }
 

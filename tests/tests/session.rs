@@ -76,6 +76,14 @@ async fn a_user_lists_the_own_devices_and_ends_one() -> Tested {
     seen.sort_unstable();
     assert_eq!(seen, [(Some("Laptop"), Some(true)), (Some("Phone"), Some(false))]);
 
+    let first = json_of(ask(&setting.gate, Method::GET, "/devices?limit=1", &laptop.cookies()).await?).await?;
+    let next = format!("/devices?limit=1&cursor={}", first["next_cursor"].as_str().unwrap_or_default());
+    let second = json_of(ask(&setting.gate, Method::GET, &next, &laptop.cookies()).await?).await?;
+    let pages = [&first, &second].map(|page| page["devices"].as_array().map(Vec::len));
+    assert_eq!(pages, [Some(1), Some(1)]);
+    assert_ne!(first["devices"], second["devices"]);
+    assert_eq!(ask(&setting.gate, Method::GET, "/devices?limit=0", &laptop.cookies()).await?.status(), 400);
+
     let end = |session: &str| format!("/devices/{session}/end");
     assert_eq!(ask(&setting.gate, Method::POST, &end(&other.session), &laptop.cookies()).await?.status(), 404);
     assert_eq!(setting.gate.status_of("/app/x", &other.access).await?, 200, "another user's lives on");

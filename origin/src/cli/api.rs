@@ -5,10 +5,10 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use client::{Client, Error};
+use client::{Client, Error, List};
 use comfy_table::{Table, presets};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use url::Url;
 
 use super::{print, runtime};
@@ -50,26 +50,34 @@ pub(super) struct Arguments<C: clap::Subcommand> {
     pub(super) command: C,
 }
 
+/// How much of a list is printed.
+#[derive(Debug, clap::Args)]
+pub(super) struct Pages {
+    /// Go on where an earlier list ended.
+    #[arg(long)]
+    cursor: Option<String>,
+    /// Print this many entries at most; all, if left out.
+    #[arg(long, value_name = "ENTRIES")]
+    limit: Option<usize>,
+}
+
 impl Api {
     /// A call; the origin's answer.
-    pub(super) fn call(
-        &self,
-        method: Method,
-        segments: &[&str],
-        query: &[(&str, &str)],
-        body: Option<&Value>,
-    ) -> anyhow::Result<Value> {
-        let client = Client::new(self.origin.clone(), self.key()?.into())?.with_reason(self.because.clone());
-        Ok(runtime()?.block_on(client.call(method, segments, query, body))?)
+    pub(super) fn call(&self, method: Method, segments: &[&str], body: Option<&Value>) -> anyhow::Result<Value> {
+        Ok(runtime()?.block_on(self.client()?.call(method, segments, &[], body))?)
+    }
+
+    fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(self.origin.clone(), self.key()?.into())?.with_reason(self.because.clone()))
     }
 
     pub(super) fn get(&self, segments: &[&str]) -> anyhow::Result<Value> {
-        self.call(Method::GET, segments, &[], None)
+        self.call(Method::GET, segments, None)
     }
 
     /// A command; prints its answer.
     pub(super) fn act(&self, method: Method, segments: &[&str], body: &Value) -> anyhow::Result<()> {
-        self.show(&self.call(method, segments, &[], Some(body))?)
+        self.show(&self.call(method, segments, Some(body))?)
     }
 
     /// Prints an object, one member a line.
@@ -82,15 +90,25 @@ impl Api {
         self.print(answer, &table)
     }
 
-    /// Prints the list under `member`, one entry a line.
-    pub(super) fn list(&self, answer: &Value, member: &str, columns: &[&str]) -> anyhow::Result<()> {
+    /// Prints a list, whose pages have their entries under `member`, one entry a line.
+    pub(super) fn list(
+        &self,
+        segments: &[&str],
+        query: &[(&str, &Option<String>)],
+        (member, columns): (&str, &[&str]),
+        pages: &Pages,
+    ) -> anyhow::Result<()> {
+        let query = query.iter().copied().chain([("cursor", &pages.cursor)]);
+        let query: Vec<_> = query.filter_map(|(name, value)| Some((name, value.as_deref()?))).collect();
+        let max = pages.limit.unwrap_or(usize::MAX);
+        let List { entries, next_cursor } = runtime()?.block_on(self.client()?.list(segments, &query, member, max))?;
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(columns);
-        for entry in answer[member].as_array().into_iter().flatten() {
+        for entry in &entries {
             table.add_row(columns.iter().map(|column| cell(&entry[*column])));
         }
-        self.print(answer, &table)?;
-        match answer["next_cursor"].as_str() {
+        self.print(&json!({ member: entries, "next_cursor": next_cursor }), &table)?;
+        match next_cursor {
             Some(cursor) if !self.json => print(&format!("more: --cursor {cursor}\n")),
             _ => Ok(()),
         }

@@ -4,16 +4,12 @@ use clap::Subcommand;
 use reqwest::Method;
 use serde_json::json;
 
-use super::api::Arguments;
+use super::api::{Arguments, Pages};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// The keys, oldest first.
-    List {
-        /// Where the page before ended.
-        #[arg(long)]
-        cursor: Option<String>,
-    },
+    List(Pages),
     /// One key.
     Show { id: String },
     /// Make a key, and print it this once.
@@ -44,10 +40,9 @@ pub(super) enum Command {
 pub(super) fn run(arguments: &Arguments<Command>) -> anyhow::Result<()> {
     let api = &arguments.api;
     match &arguments.command {
-        Command::List { cursor } => {
-            let query: Vec<(&str, &str)> = cursor.iter().map(|cursor| ("cursor", cursor.as_str())).collect();
-            let answer = api.call(Method::GET, &["v1", "apikeys"], &query, None)?;
-            api.list(&answer, "api_keys", &["id", "name", "scopes", "tenant", "expires_at", "last_used_at"])
+        Command::List(pages) => {
+            let columns = ["id", "name", "scopes", "tenant", "expires_at", "last_used_at"];
+            api.list(&["v1", "apikeys"], &[], ("api_keys", &columns), pages)
         }
         Command::Show { id } => api.show(&api.get(&["v1", "apikeys", id])?),
         Command::Create { name, scopes, tenant, expires_in_s } => {

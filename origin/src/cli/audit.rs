@@ -1,8 +1,6 @@
 //! `portcullis audit`.
 
-use reqwest::Method;
-
-use super::api::Api;
+use super::api::{Api, Pages};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -20,25 +18,17 @@ pub(super) struct Arguments {
     /// Not before this time, Unix seconds.
     #[arg(long)]
     since: Option<String>,
-    /// Where the page before ended.
-    #[arg(long)]
-    cursor: Option<String>,
-    /// Entries of the page, 1 to 200.
-    #[arg(long)]
-    limit: Option<String>,
+    #[command(flatten)]
+    pages: Pages,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let named = [
+    let query = [
         ("actor", &arguments.actor),
         ("action", &arguments.action),
         ("target", &arguments.target),
         ("since", &arguments.since),
-        ("cursor", &arguments.cursor),
-        ("limit", &arguments.limit),
     ];
-    let query: Vec<(&str, &str)> =
-        named.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect();
-    let answer = arguments.api.call(Method::GET, &["v1", "audit"], &query, None)?;
-    arguments.api.list(&answer, "entries", &["at_ms", "actor", "action", "target", "status", "reason"])
+    let columns = ["at_ms", "actor", "action", "target", "status", "reason"];
+    arguments.api.list(&["v1", "audit"], &query, ("entries", &columns), &arguments.pages)
 }

@@ -19,7 +19,7 @@ use super::{
     error::{Problem, no_store},
     extract::{Body, Query, Segment},
     integer,
-    paging::{self, Place},
+    paging::{self, PageQuery, Place},
     schema,
 };
 use crate::{
@@ -104,19 +104,6 @@ pub(super) struct ApiKeyList {
     next_cursor: Option<String>,
 }
 
-/// A page of a list.
-#[derive(Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ListQuery {
-    /// `next_cursor` of the page before.
-    #[param(value_type = Option<schema::PageCursor>)]
-    cursor: Option<Place>,
-    /// Entries of the page; 50, if left out.
-    #[param(minimum = 1, maximum = 200)]
-    limit: Option<usize>,
-}
-
 type IssuedAnswer = (StatusCode, HeaderMap, Extension<Target>, Json<IssuedBody>);
 
 /// `POST /v1/apikeys`: makes a key.
@@ -147,15 +134,15 @@ pub(super) async fn create(
 #[utoipa::path(
     get, path = "/v1/apikeys", operation_id = "list_api_keys", tag = "apikeys",
     security(("api_key" = ["apikeys:read"])),
-    params(ListQuery),
+    params(PageQuery),
     responses((status = 200, description = "A page of keys.", body = ApiKeyList))
 )]
 pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
-    Query(query): Query<ListQuery>,
+    Query(query): Query<PageQuery>,
 ) -> Result<Json<ApiKeyList>, Problem> {
-    let limit = paging::limit(query.limit)?;
+    let limit = query.limit()?;
     let seen = app.0.api_keys.list().await?.into_iter().filter(|key| caller.sees(key.tenant.as_ref())).collect();
     let place = |key: &ApiKey| Place { at: key.created_at, id: *key.id.as_bytes() };
     let (keys, next_cursor) = paging::page(seen, place, query.cursor, limit);

@@ -12,7 +12,8 @@ use utoipa::ToSchema;
 use super::{
     App,
     error::{Problem, no_store},
-    extract::{SEVERAL_CREDENTIALS, Segment, authorization, bearer},
+    extract::{Query, SEVERAL_CREDENTIALS, Segment, authorization, bearer},
+    paging::{self, PageQuery},
     schema,
 };
 use crate::service::{
@@ -24,6 +25,8 @@ use crate::service::{
 #[derive(Serialize, ToSchema)]
 pub(super) struct DeviceList {
     devices: Vec<DeviceView>,
+    /// Where the next page starts; null on the last. A page may be short, or empty, before that.
+    next_cursor: Option<String>,
 }
 
 /// A device, as its user would know it.
@@ -46,22 +49,24 @@ struct DeviceView {
 
 /// `GET /v1/me/sessions`: the devices of the user.
 ///
-/// 1. no access token: 401; one that counts for nothing: 401 `invalid_token`; two headers: 400
+/// 1. no access token: 401; one that counts for nothing: 401 `invalid_token`; two headers, or a malformed query: 400
 /// 2. the store does not answer: 503
 /// 3. 200, never cached
 #[utoipa::path(
     get, path = "/v1/me/sessions", operation_id = "list_own_sessions", tag = "me",
     security(("access_token" = [])),
-    responses((status = 200, description = "The open sessions of the user.", body = DeviceList))
+    params(PageQuery),
+    responses((status = 200, description = "A page of the open sessions of the user.", body = DeviceList))
 )]
 pub(super) async fn sessions(
     State(app): State<App>,
     headers: HeaderMap,
+    Query(query): Query<PageQuery>,
 ) -> Result<(HeaderMap, Json<DeviceList>), Problem> {
     let user = user(&app, &headers).await?;
-    let (sessions, current) = app.service.own_sessions(&user).await?;
-    let devices = sessions.into_iter().map(|state| DeviceView::new(state, current)).collect();
-    Ok((never_cached(), Json(DeviceList { devices })))
+    let (page, current) = app.service.own_sessions(&user, query.after(), query.limit()?).await?;
+    let devices = page.sessions.into_iter().map(|state| DeviceView::new(state, current)).collect();
+    Ok((never_cached(), Json(DeviceList { devices, next_cursor: paging::cursor(page.next) })))
 }
 
 /// `POST /v1/me/sessions/{sid}/revoke`: ends a device of the user; may be repeated.

@@ -9,7 +9,10 @@ use axum::http::StatusCode;
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde::{Deserialize, Deserializer, de};
 
-use super::error::Problem;
+use shared::{id::SessionId, time::Timestamp};
+
+use super::{error::Problem, schema};
+use crate::store::Indexed;
 
 /// Entries of a page, if the client names no number.
 const LIMIT_DEFAULT: usize = 50;
@@ -22,6 +25,39 @@ const LIMIT_MAX: usize = 200;
 pub(super) struct Place {
     pub(super) at: u64,
     pub(super) id: [u8; 16],
+}
+
+/// Which page of a list.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageQuery {
+    /// `next_cursor` of the page before.
+    #[param(value_type = Option<schema::PageCursor>)]
+    pub(super) cursor: Option<Place>,
+    /// Entries of the page; 50, if left out.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<usize>,
+}
+
+impl PageQuery {
+    /// As [`limit`].
+    pub(super) fn limit(&self) -> Result<usize, Problem> {
+        limit(self.limit)
+    }
+
+    /// In the index of sessions.
+    pub(super) fn after(&self) -> Option<Indexed> {
+        self.cursor.map(|Place { at, id }| Indexed {
+            expires_at: Timestamp::from_millis(at),
+            session: SessionId::from_random(id),
+        })
+    }
+}
+
+/// The cursor of the page after a session.
+pub(super) fn cursor(next: Option<Indexed>) -> Option<String> {
+    next.map(|next| Place { at: next.expires_at.as_millis(), id: *next.session.as_bytes() }.to_string())
 }
 
 /// A text that is no cursor.

@@ -9,7 +9,8 @@ use super::{
     App,
     answers::{Changed, SessionView, SubjectView},
     error::Problem,
-    extract::{Body, Segment},
+    extract::{Body, Query, Segment},
+    paging::{self, PageQuery},
     schema,
 };
 use crate::service::{everyone::EveryoneCommand, subjects::Command};
@@ -36,10 +37,12 @@ pub(super) struct RevokeAllBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
-/// The sessions of a subject.
+/// Sessions of a subject, those that expire last first.
 #[derive(Serialize, ToSchema)]
 pub(super) struct SessionList {
     sessions: Vec<SessionView>,
+    /// Where the next page starts; null on the last. A page may be short, or empty, before that.
+    next_cursor: Option<String>,
 }
 
 /// `GET /v1/subjects/{sub}`: status, roles and version.
@@ -60,19 +63,21 @@ pub(super) async fn show(
 
 /// `GET /v1/subjects/{sub}/sessions`: the sessions of a subject that are still open.
 ///
-/// 200, an empty list if there are none; 503 if the store does not answer.
+/// 200, an empty list if there are none; 400 for a malformed query; 503 if the store does not answer.
 #[utoipa::path(
     get, path = "/v1/subjects/{sub}/sessions", operation_id = "list_sessions_of_subject", tag = "subjects",
     security(("api_key" = ["sessions:read"])),
-    params(("sub" = schema::SubjectName, Path)),
-    responses((status = 200, description = "Its open sessions.", body = SessionList))
+    params(("sub" = schema::SubjectName, Path), PageQuery),
+    responses((status = 200, description = "A page of its open sessions.", body = SessionList))
 )]
 pub(super) async fn sessions(
     State(app): State<App>,
     Segment(subject): Segment<SubjectId>,
+    Query(query): Query<PageQuery>,
 ) -> Result<Json<SessionList>, Problem> {
-    let sessions = app.service.sessions_of(subject).await?;
-    Ok(Json(SessionList { sessions: sessions.into_iter().map(SessionView::from).collect() }))
+    let page = app.service.sessions_of(&subject, query.after(), query.limit()?).await?;
+    let sessions = page.sessions.into_iter().map(SessionView::from).collect();
+    Ok(Json(SessionList { sessions, next_cursor: paging::cursor(page.next) }))
 }
 
 /// `POST /v1/subjects/{sub}/revoke`: ends every session of a subject, or all but one, with one floor; may be repeated.

@@ -101,7 +101,7 @@ async fn an_eviction_whose_writes_fail() {
             assert!(is_dead(&judge, &opened.tokens).await);
         }
         lives(&judge, &next.tokens).await;
-        assert_eq!(judge.sessions_of("alice".parse().unwrap()).await.unwrap().len(), 1);
+        assert_eq!(judge.sessions_of(&"alice".parse().unwrap(), None, 10).await.unwrap().sessions.len(), 1);
         lives(&judge, &world.bystander.tokens).await;
     };
     assert_eq!(every_fault(&config, open, check).await, 5, "index, record, floor, end, roster");

@@ -167,8 +167,8 @@ impl Service {
 
     /// A roster of the sessions that were opened before there was a limit.
     async fn roster_of_old(&self, subject: &SubjectId, now: Timestamp) -> Result<Roster, ServiceError> {
-        let ids = self.store.index_list(subject, ROSTER_MAX).await?;
-        let open = self.open_among(ids, now).await?;
+        let listed = self.store.index_list(subject, None, ROSTER_MAX).await?;
+        let open = self.open_among(listed.iter().map(|entry| entry.session).collect(), now).await?;
         let entry = |(id, session): &(SessionId, Session)| Entry::new(*id, session.opened_at, session.expires_at);
         Ok(Roster::new(open.iter().map(entry).collect()))
     }

@@ -10,9 +10,9 @@ use shared::{
 use super::{
     Service, ServiceError,
     introspect::{ActiveToken, Viewer},
-    sessions::SessionState,
+    sessions::SessionPage,
 };
-use crate::shell;
+use crate::{shell, store::Indexed};
 
 /// Why a user's wish is not granted.
 #[derive(Debug)]
@@ -47,13 +47,18 @@ impl Service {
         }
     }
 
-    /// The open sessions of the user, and the one that asks.
+    /// A page of the open sessions of the user, and the one that asks.
     ///
     /// # Errors
     ///
     /// The store.
-    pub async fn own_sessions(&self, user: &User) -> Result<(Vec<SessionState>, SessionId), OwnError> {
-        Ok((self.sessions_of(user.0.sub.clone()).await?, user.0.sid))
+    pub async fn own_sessions(
+        &self,
+        user: &User,
+        after: Option<Indexed>,
+        max: usize,
+    ) -> Result<(SessionPage, SessionId), OwnError> {
+        Ok((self.sessions_of(&user.0.sub, after, max).await?, user.0.sid))
     }
 
     /// Ends the session that asks.

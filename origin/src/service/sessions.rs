@@ -16,12 +16,9 @@ use super::{
 };
 use crate::{
     shell,
-    store::Key,
+    store::{Indexed, Key},
     telemetry::metrics::{REAUTHENTICATIONS_FORCED, REVOCATIONS, SESSIONS_ENDED},
 };
-
-/// The most sessions of a subject that are listed.
-const LISTED_MAX: usize = 1_000;
 
 /// A session as it is now.
 pub struct SessionState {
@@ -31,6 +28,14 @@ pub struct SessionState {
     pub session: Session,
     /// Why it is over; none while it is open.
     pub over: Option<&'static str>,
+}
+
+/// Some of the open sessions of a subject.
+pub struct SessionPage {
+    /// The sessions, those that expire last first.
+    pub sessions: Vec<SessionState>,
+    /// After which the next page starts; none if this is the last.
+    pub next: Option<Indexed>,
 }
 
 impl Service {
@@ -44,16 +49,24 @@ impl Service {
         self.state(id, &stored, shell::now()).await
     }
 
-    /// The open sessions of a subject, at most 1000.
+    /// The open sessions of a subject after one that was seen, at most `max`. A page may be short, or empty, before the
+    /// last: sessions that a wider floor ended are still in the index.
     ///
     /// # Errors
     ///
     /// The store.
-    pub async fn sessions_of(&self, subject: SubjectId) -> Result<Vec<SessionState>, ServiceError> {
+    pub async fn sessions_of(
+        &self,
+        subject: &SubjectId,
+        after: Option<Indexed>,
+        max: usize,
+    ) -> Result<SessionPage, ServiceError> {
         let now = shell::now();
-        let ids = self.store.index_list(&subject, LISTED_MAX).await?;
-        let open = self.open_among(ids, now).await?;
-        Ok(open.into_iter().map(|(id, session)| SessionState { id, session, over: None }).collect())
+        let listed = self.store.index_list(subject, after, max).await?;
+        let next = listed.last().filter(|_| listed.len() >= max).copied();
+        let open = self.open_among(listed.iter().map(|entry| entry.session).collect(), now).await?;
+        let sessions = open.into_iter().map(|(id, session)| SessionState { id, session, over: None }).collect();
+        Ok(SessionPage { sessions, next })
     }
 
     /// Ends a session; fine if it is ended already, whose reason stays.

@@ -9,7 +9,7 @@ use shared::{
     time::Timestamp,
 };
 
-use super::{AnyStore, Entries, Kept, Key, Place, Swapped, key::tests::of_every_kind};
+use super::{AnyStore, Entries, Indexed, Kept, Key, Place, Swapped, key::tests::of_every_kind};
 use crate::shell;
 
 /// A floor that is kept for an hour from a fixed day far ahead, so that it is the same in every call.
@@ -123,13 +123,34 @@ async fn indexes(store: &AnyStore) {
     store.index_add(&subject, &id(1), hour(1)).await.unwrap();
     store.index_add(&subject, &id(2), hour(2)).await.unwrap();
     store.index_add(&subject, &id(3), shell::now()).await.unwrap();
-    assert_eq!(store.index_list(&subject, 10).await, Ok(vec![id(2), id(1)]));
-    assert_eq!(store.index_list(&subject, 1).await, Ok(vec![id(2)]));
+    let listed = async |subject: &SubjectId, after: Option<Indexed>, max: usize| {
+        let page = store.index_list(subject, after, max).await.unwrap();
+        page.iter().map(|entry| entry.session).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&subject, None, 10).await, [id(2), id(1)]);
+    assert_eq!(listed(&subject, None, 1).await, [id(2)]);
     store.index_add(&subject, &id(1), hour(3)).await.unwrap();
     store.index_remove(&subject, &id(2)).await.unwrap();
     store.index_remove(&subject, &id(9)).await.unwrap();
-    assert_eq!(store.index_list(&subject, 10).await, Ok(vec![id(1)]));
-    assert_eq!(store.index_list(&"bob".parse().unwrap(), 10).await, Ok(vec![]));
+    assert_eq!(listed(&subject, None, 10).await, [id(1)]);
+    assert_eq!(listed(&"bob".parse().unwrap(), None, 10).await, []);
+
+    // Pages, among many that expire at the same moment, while some of those that were seen go away.
+    let carol: SubjectId = "carol".parse().unwrap();
+    let same = hour(1);
+    for byte in 0..20 {
+        store.index_add(&carol, &id(byte), if byte < 5 { hour(2) } else { same }).await.unwrap();
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.index_list(&carol, after, 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(*last);
+        store.index_remove(&carol, &last.session).await.unwrap();
+        seen.extend(page.iter().map(|entry| entry.session));
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..20).map(id).collect::<Vec<_>>());
 }
 
 /// I2: everything is told, with its time, and nothing whose time is over; more than fits one page.

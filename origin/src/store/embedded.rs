@@ -31,7 +31,7 @@ use tokio::sync::watch;
 
 pub(super) use self::examine::examine;
 use self::worker::{Reader, Writer};
-use super::{Answer, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped};
+use super::{Answer, Indexed, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped};
 use crate::shell;
 
 const SCHEMA: &str = "
@@ -178,10 +178,16 @@ impl Store for EmbeddedStore {
         Box::pin(self.writer.call(move |connection| values::index_remove(connection, &subject, &session)))
     }
 
-    fn index_list<'a>(&'a self, subject: &'a SubjectId, max: usize) -> Answer<'a, Vec<SessionId>> {
+    fn index_list<'a>(
+        &'a self,
+        subject: &'a SubjectId,
+        after: Option<Indexed>,
+        max: usize,
+    ) -> Answer<'a, Vec<Indexed>> {
         self.count();
         let subject = subject.clone();
-        Box::pin(self.reader.call(move |connection| values::index_list(connection, &subject, max, shell::now())))
+        let list = move |connection: &Connection| values::index_list(connection, &subject, after, max, shell::now());
+        Box::pin(self.reader.call(list))
     }
 
     fn scan(&self, from: Place) -> Answer<'_, Scanned> {

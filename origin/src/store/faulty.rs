@@ -21,7 +21,7 @@ use shared::{
 };
 use tokio::sync::{Notify, watch};
 
-use super::{Answer, Entries, Kept, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped};
+use super::{Answer, Entries, Indexed, Kept, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped};
 use crate::shell;
 
 /// What goes wrong with one write.
@@ -308,13 +308,21 @@ impl Store for FaultyStore {
         })
     }
 
-    fn index_list<'a>(&'a self, subject: &'a SubjectId, max: usize) -> Answer<'a, Vec<SessionId>> {
+    fn index_list<'a>(
+        &'a self,
+        subject: &'a SubjectId,
+        after: Option<Indexed>,
+        max: usize,
+    ) -> Answer<'a, Vec<Indexed>> {
         let now = shell::now();
         self.read(|state| {
             let of_subject = state.index.iter().filter(|((of, _), end)| of == subject && !now.has_reached(**end));
-            let mut found: Vec<_> = of_subject.map(|((_, session), end)| (*end, *session)).collect();
+            let mut found: Vec<_> =
+                of_subject.map(|((_, session), end)| Indexed { expires_at: *end, session: *session }).collect();
+            found.retain(|entry| after.is_none_or(|after| *entry < after));
             found.sort_unstable_by(|a, b| b.cmp(a));
-            found.into_iter().take(max).map(|(_, session)| session).collect()
+            found.truncate(max);
+            found
         })
     }
 

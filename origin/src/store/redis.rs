@@ -11,6 +11,7 @@ mod breaker;
 mod call;
 mod confirm;
 mod examine;
+mod index;
 mod link;
 mod names;
 mod scan;
@@ -35,7 +36,7 @@ use tokio::{
 
 use self::{address::Source, breaker::Breaker, link::Link, scripts::Scripts};
 use super::{
-    Answer, AnyStore, Entries, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped, Written,
+    Answer, AnyStore, Entries, Indexed, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped, Written,
     doctor::Report,
 };
 use crate::config::{self, Acknowledge};
@@ -280,17 +281,13 @@ impl Store for RedisStore {
         })
     }
 
-    fn index_list<'a>(&'a self, subject: &'a SubjectId, max: usize) -> Answer<'a, Vec<SessionId>> {
-        Box::pin(async move {
-            let mut command = redis::cmd("ZREVRANGEBYSCORE");
-            let after = format!("({}", crate::shell::now().as_millis());
-            command.arg(names::index(subject)).arg("+inf").arg(after).arg("LIMIT").arg(0).arg(max);
-            let raw: Vec<Vec<u8>> = self.ask(&command).await?;
-            let id = |raw: Vec<u8>| raw.try_into().map(SessionId::from_random);
-            raw.into_iter()
-                .map(|raw| id(raw).map_err(|_| StoreError::Corrupt("a session id of another length")))
-                .collect()
-        })
+    fn index_list<'a>(
+        &'a self,
+        subject: &'a SubjectId,
+        after: Option<Indexed>,
+        max: usize,
+    ) -> Answer<'a, Vec<Indexed>> {
+        Box::pin(async move { self.index_page(subject, after.as_ref(), max, crate::shell::now()).await })
     }
 
     fn scan(&self, from: Place) -> Answer<'_, Scanned> {

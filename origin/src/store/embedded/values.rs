@@ -6,7 +6,7 @@ use shared::{
     time::Timestamp,
 };
 
-use crate::store::Swapped;
+use crate::store::{Indexed, Swapped};
 
 pub(super) fn load(connection: &Connection, key: &[u8], now: Timestamp) -> Result<Option<Vec<u8>>> {
     let sql = "SELECT value FROM records WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)";
@@ -50,14 +50,21 @@ pub(super) fn index_remove(connection: &Connection, subject: &SubjectId, session
 pub(super) fn index_list(
     connection: &Connection,
     subject: &SubjectId,
+    after: Option<Indexed>,
     max: usize,
     now: Timestamp,
-) -> Result<Vec<SessionId>> {
-    let sql = "SELECT session FROM sessions WHERE subject = ?1 AND expires_at > ?2 ORDER BY expires_at DESC LIMIT ?3";
+) -> Result<Vec<Indexed>> {
+    let sql = "SELECT expires_at, session FROM sessions
+               WHERE subject = ?1 AND expires_at > ?2 AND (expires_at, session) < (?3, ?4)
+               ORDER BY expires_at DESC, session DESC LIMIT ?5";
     let mut statement = connection.prepare_cached(sql)?;
+    // Without one that was seen, all are under a time that none can have.
+    let (before, id) = after.map_or((i64::MAX, [0; 16]), |after| (millis(after.expires_at), *after.session.as_bytes()));
     let max = i64::try_from(max).unwrap_or(i64::MAX);
-    let rows = statement.query_map(params![subject.as_str().as_bytes(), millis(now), max], |row| {
-        row.get::<_, [u8; 16]>(0).map(SessionId::from_random)
+    let given = params![subject.as_str().as_bytes(), millis(now), before, id, max];
+    let rows = statement.query_map(given, |row| {
+        let expires_at = Timestamp::from_millis(u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0));
+        Ok(Indexed { expires_at, session: SessionId::from_random(row.get(1)?) })
     })?;
     rows.collect()
 }
