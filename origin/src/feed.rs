@@ -2,7 +2,7 @@
 //!
 //! Invariant (I5): a frame's `as_of` is a reading of the store's clock from before the head up to which it is complete.
 //! Invariant (I4): floors only rise; a store that lost some (another epoch, a log that fell back) gets them back from memory
-//! and from hubs before anything is said about it.
+//! and from hubs before anything is said about it, and keeps them as long as a record that it lost may come back.
 
 mod frames;
 mod keys;
@@ -61,6 +61,9 @@ pub enum FeedError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store lost floors, or may have, and the hubs have not been asked for them yet.
+    #[error("what the store may have lost is being asked of the hubs")]
+    Rejoining,
     /// The log was not read for too long.
     #[error("the floor log is not being followed")]
     NotFollowed,
@@ -80,6 +83,10 @@ pub struct Feed {
     head: watch::Sender<Cursor>,
     floors_max: usize,
     heartbeat: Duration,
+    /// Whether there is somebody to ask for what the store lost.
+    has_hubs: bool,
+    /// The longest that a session lasts.
+    session_max: Duration,
     /// One reader of the log at a time.
     following: Mutex<()>,
 }
@@ -95,8 +102,17 @@ impl Feed {
         let floors_max = usize::try_from(config.limits.floors).unwrap_or(usize::MAX);
         let state = State::new(&snapshot);
         let (head, _) = watch::channel(snapshot.head);
-        let (heartbeat, following) = (config.feed.heartbeat(), Mutex::new(()));
-        let feed = Self { store, keys, state: RwLock::new(state), head, floors_max, heartbeat, following };
+        let feed = Self {
+            store,
+            keys,
+            state: RwLock::new(state),
+            head,
+            floors_max,
+            heartbeat: config.feed.heartbeat(),
+            has_hubs: !config.hubs.is_empty(),
+            session_max: config.sessions.absolute_max(),
+            following: Mutex::new(()),
+        };
         feed.learn(&[])?;
         feed.report();
         Ok(Arc::new(feed))
@@ -129,6 +145,15 @@ impl Feed {
     pub fn check_room(&self, count: usize) -> Result<(), FeedError> {
         let len = self.read().floors.len();
         if len.saturating_add(count) > self.floors_max { Err(FeedError::Full) } else { Ok(()) }
+    }
+
+    /// Whether all is known that anybody still holds.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError::Rejoining`].
+    pub fn check_whole(&self) -> Result<(), FeedError> {
+        if self.read().rejoining { Err(FeedError::Rejoining) } else { Ok(()) }
     }
 
     /// Whether the log was read within `age_max`.
@@ -194,6 +219,7 @@ pub fn spawn(
     tasks.spawn(tail::run(Arc::clone(&feed), heartbeat, stopped.clone()));
     tasks.spawn(keys::run(Arc::clone(&feed), heartbeat, stopped.clone()));
     tasks.spawn(tail::forget(Arc::clone(&feed), stopped.clone()));
+    tasks.spawn(rejoin::run(Arc::clone(&feed), config.hubs.clone(), client.clone(), stopped.clone()));
     for hub in &config.hubs {
         tasks.spawn(push::run(hub.clone(), Arc::clone(&feed), client.clone(), heartbeat, stopped.clone()));
     }
@@ -207,16 +233,7 @@ pub fn spawn(
 /// The HTTP client cannot be made, or the store fails. A hub that does not answer is passed over: its floors are asked
 /// for once more before anything is pushed to it.
 pub async fn rejoin(feed: &Feed, config: &Config) -> anyhow::Result<()> {
-    let client = client(config)?;
-    let asked = config.hubs.iter().map(|hub| feed.rejoin_from(hub, &client));
-    for (hub, rejoined) in config.hubs.iter().zip(futures_util::future::join_all(asked).await) {
-        match rejoined {
-            Ok(()) => {}
-            Err(rejoin::RejoinError::Feed(error)) => return Err(error).context("cannot write what the hubs hold"),
-            Err(error) => tracing::warn!(event = "feed_rejoin_failed", hub = hub.name, reason = %error),
-        }
-    }
-    Ok(())
+    feed.rejoin_all(&config.hubs, &client(config)?).await.context("cannot write what the hubs hold")
 }
 
 fn client(config: &Config) -> anyhow::Result<reqwest::Client> {

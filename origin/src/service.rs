@@ -14,6 +14,8 @@ mod events;
 pub mod everyone;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod healing;
 pub mod introspect;
 pub mod keys;
 #[cfg(test)]
@@ -77,6 +79,7 @@ pub struct Service {
     audience: String,
     access_ttl: Duration,
     skew_max: Duration,
+    remember: Duration,
     recent_auth: Duration,
     policy: Policy,
     default_tier: Tier,
@@ -114,6 +117,7 @@ impl Service {
             audience: config.tokens.audience.clone(),
             access_ttl: config.tokens.access_ttl(),
             skew_max: config.feed.clock_skew_max(),
+            remember: config.feed.remember(),
             recent_auth: config.sessions.recent_auth(),
             policy: config.sessions.policy(config.tokens.retry_window()),
             default_tier: config.sessions.tier,
@@ -135,9 +139,11 @@ impl Service {
         self.store.ping().await
     }
 
-    /// A floor that outlives every token under it that was made until `now`.
+    /// A floor that outlives every token under it that was made until `now`, and every backup of the store that may be put
+    /// back.
     fn floor(&self, key: FloorKey, lowest: Version, now: Timestamp) -> Floor {
         let kept = self.clients.access_ttl_max().saturating_add(self.skew_max).saturating_add(FLOOR_MARGIN);
+        let kept = kept.max(self.remember);
         Floor { key, lowest, forget_at: Timestamp::from_secs(now.saturating_add(kept).as_secs_ceil()) }
     }
 }

@@ -164,6 +164,26 @@ impl Version {
     }
 }
 
+/// Bits of a version that count within an era: a million raises, and 2^44 eras.
+const ERA_BITS: u32 = 20;
+
+/// Versions of scopes that have sessions lie in eras. A raise that ends sessions as well begins the next era; so a floor alone
+/// says which sessions are over, although the record that would say so is lost.
+impl Version {
+    /// The first version of the next era; the last era has none after it.
+    pub const fn next_era(self) -> Self {
+        match (self.0 >> ERA_BITS).saturating_add(1) {
+            next if next > u64::MAX >> ERA_BITS => self,
+            next => Self(next << ERA_BITS),
+        }
+    }
+
+    /// The version with which the era of this one began.
+    pub const fn era(self) -> Self {
+        Self(self.0 >> ERA_BITS << ERA_BITS)
+    }
+}
+
 /// `(scope key, lowest acceptable version, forget_at)`: a token of the scope with a lower version is revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Floor {

@@ -32,7 +32,7 @@ pub enum Standing {
 pub struct Versions {
     /// Goes into tokens; older tokens are refused by the floor of the same height.
     pub version: Version,
-    /// A session that was opened under a lower version is over.
+    /// A session that was opened under a lower version is over. Not under the era of `version`.
     pub sessions_floor: Version,
 }
 
@@ -48,16 +48,27 @@ impl Versions {
         self.version.max(floor)
     }
 
+    /// At the height of the floor: a record that a crash left behind, or that the store lost and has an older one of. If the
+    /// floor lies in a later era, sessions were ended in between.
+    #[must_use]
+    pub fn healed(self, floor: Version) -> Self {
+        Self { version: self.current(floor), ..self }.within_era()
+    }
+
     /// Old tokens no longer count.
     #[must_use]
     pub fn raised(self, floor: Version) -> Self {
-        Self { version: self.current(floor).next(), ..self }
+        Self { version: self.current(floor).next(), ..self }.within_era()
+    }
+
+    fn within_era(self) -> Self {
+        Self { sessions_floor: self.sessions_floor.max(self.version.era()), ..self }
     }
 
     /// Old tokens and old sessions no longer count.
     #[must_use]
     pub fn sessions_ended(self, floor: Version) -> Self {
-        let version = self.current(floor).next();
+        let version = self.current(floor).next_era();
         Self { version, sessions_floor: version }
     }
 
@@ -126,13 +137,24 @@ impl Subject {
         if roles == self.roles {
             return Ok(None);
         }
-        Ok(Some(Self { roles, versions: self.versions.raised(floor), ..self.clone() }))
+        Ok(Some(Self { roles, ..self.with_versions(self.versions.raised(floor)) }))
+    }
+
+    /// At the height of the floor (see [`Versions::healed`]); none if it is not under it.
+    pub fn healed(&self, floor: Version) -> Option<Self> {
+        (self.versions.version < floor).then(|| self.with_versions(self.versions.healed(floor)))
     }
 
     /// With all sessions of before ended.
     #[must_use]
     pub fn with_sessions_ended(&self, floor: Version) -> Self {
-        Self { versions: self.versions.sessions_ended(floor), spared: None, ..self.clone() }
+        self.with_versions(self.versions.sessions_ended(floor))
+    }
+
+    /// No session is spared when sessions are ended anew.
+    fn with_versions(&self, versions: Versions) -> Self {
+        let ends = versions.sessions_floor > self.versions.sessions_floor;
+        Self { versions, spared: self.spared.filter(|_| !ends), ..self.clone() }
     }
 
     /// With all sessions of before ended but `kept`, which was opened under `version`; its tokens have to be renewed.
@@ -141,7 +163,8 @@ impl Subject {
     ///
     /// [`SubjectError::KeptIsOver`].
     pub fn with_others_ended(&self, kept: SessionId, version: Version, floor: Version) -> Result<Self, SubjectError> {
-        if self.standing == Standing::Disabled || !self.admits(&kept, version) {
+        let now = self.with_versions(self.versions.healed(floor));
+        if self.standing == Standing::Disabled || !now.admits(&kept, version) {
             return Err(SubjectError::KeptIsOver);
         }
         Ok(Self { spared: Some(kept), ..self.with_sessions_ended(floor) })
@@ -163,7 +186,7 @@ impl Subject {
     pub fn enabled(&self, floor: Version) -> Option<Self> {
         let standing = Standing::Active;
         let versions = self.versions.raised(floor);
-        (self.standing != standing).then(|| Self { standing, versions, ..self.clone() })
+        (self.standing != standing).then(|| Self { standing, ..self.with_versions(versions) })
     }
 }
 
@@ -206,10 +229,56 @@ mod tests {
 
     #[test]
     fn a_log_that_is_ahead_of_the_record_is_passed() {
-        let after = subject().with_sessions_ended(Version::new(7));
+        let after = subject().with_roles(vec![], Version::new(7)).unwrap().unwrap();
         assert_eq!(after.versions.version, Version::new(8));
+        assert_eq!(subject().with_sessions_ended(Version::new(7)).versions.version, Version::NONE.next_era());
         assert_eq!(Subject::new(None, vec![], Version::new(5)).unwrap().versions.version, Version::new(5));
         assert_eq!(subject().versions.current(Version::new(9)), Version::new(9));
+    }
+
+    /// I4: a record that fell back ends the sessions that were ended since, and no others: the floor says which.
+    #[test]
+    fn a_record_that_fell_back_is_healed_by_its_floor() {
+        let before = subject();
+        let renewed = before.with_roles(vec![], Version::NONE).unwrap().unwrap().versions.version;
+        let ended = before.with_sessions_ended(renewed);
+        let later = ended.with_roles(vec![], Version::NONE).unwrap().unwrap();
+        let opened = before.versions.version;
+        let healed = |floor| before.healed(floor).unwrap();
+        assert!(healed(renewed).versions.admits(opened), "roles changed, and nobody was signed out");
+        for floor in [ended.versions.version, later.versions.version] {
+            assert!(!healed(floor).versions.admits(opened));
+            assert!(healed(floor).versions.admits(ended.versions.version), "sessions since then go on");
+            assert_eq!(healed(floor).versions.version, floor);
+        }
+        assert_eq!(before.healed(opened), None);
+    }
+
+    /// The session that was kept once is over when all were ended since.
+    #[test]
+    fn a_record_that_fell_back_spares_nobody() {
+        let kept = SessionId::from_random([1; 16]);
+        let before = subject();
+        let spared = before.with_others_ended(kept, before.versions.version, Version::NONE).unwrap();
+        assert!(spared.admits(&kept, before.versions.version));
+        let roles = spared.with_roles(vec![], Version::NONE).unwrap().unwrap();
+        assert!(spared.healed(roles.versions.version).unwrap().admits(&kept, before.versions.version));
+        let ended = spared.with_sessions_ended(Version::NONE).versions.version;
+        assert!(!spared.healed(ended).unwrap().admits(&kept, before.versions.version));
+        assert_eq!(spared.with_others_ended(kept, before.versions.version, ended), Err(SubjectError::KeptIsOver));
+    }
+
+    #[test]
+    fn a_million_raises_fit_an_era() {
+        let mut versions = Versions::new(Version::NONE);
+        for _ in 0..(1 << 20) - 2 {
+            versions = versions.raised(Version::NONE);
+        }
+        assert!(versions.admits(Version::INITIAL));
+        assert!(!versions.raised(Version::NONE).admits(Version::INITIAL), "the record stays what its floor says");
+        let last = Version::new(u64::MAX - 1);
+        assert_eq!((last.next_era(), Version::ENDED.next_era()), (last, Version::ENDED));
+        assert_eq!(Version::ENDED.era().next_era(), Version::ENDED.era());
     }
 
     #[test]

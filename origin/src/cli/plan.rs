@@ -58,6 +58,9 @@ pub(super) struct Figures {
     /// Lifetime of an access token in seconds.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(60..=3_600))]
     access_ttl_s: u64,
+    /// For how many seconds floors are kept at least (`feed.remember_s`).
+    #[arg(long, default_value_t = 5_400, value_parser = clap::value_parser!(u64).range(0..=604_800))]
+    remember_s: u64,
     /// Bytes of names in a record: subject, tenant, client, scope, acr, amr.
     #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u64).range(3..=900))]
     name_bytes: u64,
@@ -152,7 +155,8 @@ fn plan(figures: &Figures, token_micros: f64) -> Plan {
     let shards = (share / STORE_LOAD_MAX).ceil().max(1.0);
     let floor_bytes = (Floor::ENCODED_LEN as u64).saturating_add(4);
     // A floor lives as long as the tokens that it concerns, and a minute and the clock skew longer.
-    let floors_live = figures.revocations.saturating_mul(figures.access_ttl_s.saturating_add(62));
+    let floor_lives_s = figures.access_ttl_s.saturating_add(62).max(figures.remember_s);
+    let floors_live = figures.revocations.saturating_mul(floor_lives_s);
     let replica_bytes = floors_live.saturating_mul(floor_bytes);
     let heartbeats = 112_u64.saturating_mul(figures.hubs);
     let pushed = figures.revocations.saturating_mul(Floor::ENCODED_LEN as u64).saturating_mul(figures.hubs);
@@ -251,8 +255,10 @@ mod tests {
         assert_eq!(plan.refreshes_per_s.round(), 667.0);
         assert!(plan.store_calls_per_s_without_gates > 30.0 * plan.store_calls_per_s);
         assert!((200_000 * 257..200_000 * 512).contains(&plan.store_bytes), "{plan:?}");
-        assert_eq!((plan.store_shards, plan.floors_live), (1, 3_620));
+        assert_eq!((plan.store_shards, plan.floors_live), (1, 54_000));
         assert_eq!(plan.bad_day.refreshes_after_outage, 20_000);
+        let forgetful = self::plan(&figures(&["--remember-s=0"]).unwrap(), 13.0);
+        assert_eq!(forgetful.floors_live, 3_620, "as long as tokens live");
     }
 
     #[test]

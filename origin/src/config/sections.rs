@@ -135,11 +135,13 @@ pub struct Feed {
     pub clock_skew_ms_max: u64,
     /// Deadline of one push to one hub.
     pub push_timeout_ms: u64,
+    /// Floors are kept for at least this long.
+    pub remember_s: u64,
 }
 
 impl Default for Feed {
     fn default() -> Self {
-        Self { heartbeat_ms: 1_000, clock_skew_ms_max: 2_000, push_timeout_ms: 2_000 }
+        Self { heartbeat_ms: 1_000, clock_skew_ms_max: 2_000, push_timeout_ms: 2_000, remember_s: 5_400 }
     }
 }
 
@@ -282,6 +284,11 @@ impl Sessions {
         }
     }
 
+    /// The longest that any session lasts.
+    pub fn absolute_max(&self) -> Duration {
+        Duration::from_secs(self.browse_absolute_s.max(self.standard_absolute_s).max(self.privileged_absolute_s))
+    }
+
     /// The limit on concurrent sessions, if there is one.
     pub fn limit(&self) -> Option<Limit> {
         let sessions_max = u8::try_from(self.concurrent_max).ok().and_then(NonZeroU8::new)?;
@@ -298,6 +305,11 @@ impl Feed {
     /// How far apart the clocks of store, origin and gates may be.
     pub fn clock_skew_max(&self) -> Duration {
         Duration::from_millis(self.clock_skew_ms_max)
+    }
+
+    /// Floors are kept for at least this long.
+    pub fn remember(&self) -> Duration {
+        Duration::from_secs(self.remember_s)
     }
 
     /// Deadline of one push to one hub.

@@ -243,6 +243,12 @@ const SETTINGS: &[Setting] = &[
         rule: Rule::Number { min: 50, max: 60_000, value: |c| c.feed.push_timeout_ms },
     },
     Setting {
+        key: "feed.remember_s",
+        about: "Origins and hubs remember for at least this long what was ended: set it to the age of the oldest backup of the \
+                store that would be put back, and a little more.",
+        rule: Rule::Number { min: 0, max: 604_800, value: |c| c.feed.remember_s },
+    },
+    Setting {
         key: "limits.body_bytes",
         about: "The largest request body; more is 413.",
         rule: Rule::Number { min: 1_024, max: 1_048_576, value: |c| c.limits.body_bytes },

@@ -6,11 +6,15 @@
 //! Wire format: `GET` at the address that frames are posted to, `?epoch=0&after=0&keys=0`, brings every frame that the hub
 //! keeps, one after the other.
 
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
 use reqwest::StatusCode;
 use shared::{
     feed::{Cursor, Epoch, FRAME_BYTES_MAX, FrameKind, UnverifiedFrame},
     revocation::Floors,
 };
+use tokio::sync::watch;
 
 use super::{BodyError, Feed, FeedError, body_of, state::missing_from};
 use crate::{
@@ -21,6 +25,9 @@ use crate::{
 
 /// What a hub keeps at most: a snapshot of a million floors, and as much again in deltas.
 const ANSWER_BYTES_MAX: usize = 64 * FRAME_BYTES_MAX;
+
+/// Pause after the store did not take what the hubs hold.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a hub did not help.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +66,59 @@ impl RejoinError {
     }
 }
 
+/// Asks the hubs whenever the log is another one than before, until `stop` says so.
+pub(super) async fn run(feed: Arc<Feed>, hubs: Vec<Hub>, client: reqwest::Client, mut stop: watch::Receiver<bool>) {
+    let mut head = feed.watch();
+    loop {
+        let asked = async {
+            while let Some(epoch) = feed.rejoining() {
+                match feed.rejoin_all(&hubs, &client).await {
+                    Ok(()) => feed.rejoined(epoch),
+                    Err(error) => {
+                        tracing::warn!(event = "feed_rejoin_failed", reason = %error);
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+            }
+            head.changed().await
+        };
+        tokio::select! {
+            _ = asked => {}
+            () = super::until(&mut stop) => return,
+        }
+    }
+}
+
 impl Feed {
+    /// Joins what every hub holds, all at the same time. One that does not answer is passed over.
+    ///
+    /// # Errors
+    ///
+    /// The store.
+    pub(super) async fn rejoin_all(&self, hubs: &[Hub], client: &reqwest::Client) -> Result<(), FeedError> {
+        let asked = hubs.iter().map(|hub| self.rejoin_from(hub, client));
+        for (hub, rejoined) in hubs.iter().zip(join_all(asked).await) {
+            match rejoined {
+                Ok(()) => {}
+                Err(RejoinError::Feed(error)) => return Err(error),
+                Err(error) => tracing::warn!(event = "feed_rejoin_failed", hub = hub.name, reason = %error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The log for which the hubs are still to be asked.
+    fn rejoining(&self) -> Option<Epoch> {
+        let state = self.read();
+        state.rejoining.then_some(state.epoch)
+    }
+
+    /// The hubs were asked, unless the log has become another one meanwhile.
+    fn rejoined(&self, epoch: Epoch) {
+        let mut state = self.write();
+        state.rejoining &= state.epoch != epoch;
+    }
+
     /// Joins what a hub holds; the store gets what it lacks. A store whose log is older or shorter than the hub proves it
     /// was gets another epoch.
     pub(super) async fn rejoin_from(&self, hub: &Hub, client: &reqwest::Client) -> Result<(), RejoinError> {

@@ -22,6 +22,8 @@ pub(super) struct State {
     overflowed: bool,
     /// Until then other origins append again what the log may have lost, and `as_of` stays.
     settling_until: Option<Instant>,
+    /// The hubs have not been asked yet for what the log may have lost; until then `as_of` stays, and nobody is answered.
+    pub(super) rejoining: bool,
 }
 
 impl State {
@@ -35,6 +37,7 @@ impl State {
             read_at: Instant::now(),
             overflowed: false,
             settling_until: None,
+            rejoining: false,
         };
         state.join(&snapshot.floors);
         state
@@ -65,7 +68,7 @@ impl State {
         }
         let complete = upto >= read.head;
         if complete {
-            if self.settling_until.is_none_or(|until| Instant::now() >= until) {
+            if !self.rejoining && self.settling_until.is_none_or(|until| Instant::now() >= until) {
                 self.settling_until = None;
                 self.as_of = self.as_of.max(read.as_of);
             }
@@ -79,13 +82,15 @@ impl State {
         missing_from(snapshot, &self.floors, now)
     }
 
-    /// Goes on from a snapshot, after a gap or in another epoch. In another epoch freshness waits for `settle`.
-    pub(super) fn restart(&mut self, snapshot: &Snapshot, settle: Duration) {
+    /// Goes on from a snapshot, after a gap or in another epoch. In another epoch freshness waits for `settle`, and for
+    /// the hubs if there are any.
+    pub(super) fn restart(&mut self, snapshot: &Snapshot, settle: Duration, has_hubs: bool) {
         self.overflowed = false;
         self.join(&snapshot.floors);
         if snapshot.epoch != self.epoch {
             self.settling_until = Some(Instant::now() + settle);
-        } else if self.settling_until.is_none() && !self.overflowed {
+            self.rejoining = has_hubs;
+        } else if self.settling_until.is_none() && !self.rejoining && !self.overflowed {
             self.as_of = self.as_of.max(snapshot.as_of);
         }
         self.epoch = snapshot.epoch;

@@ -109,15 +109,18 @@ impl Feed {
         if snapshot.epoch != known.epoch {
             tracing::warn!(event = "feed_epoch_changed", epoch = snapshot.epoch.0, rejoined = lost.len());
         }
-        self.write().restart(&snapshot, self.heartbeat);
+        self.write().restart(&snapshot, self.heartbeat, self.has_hubs);
         self.head.send_replace(snapshot.head);
         Ok(())
     }
 
-    /// Appends floors that the store had before; the tail reads them like any others.
+    /// Appends floors that the store had before; the tail reads them like any others. A record that the store lost with them is
+    /// healed when somebody asks for it, so they are kept as long as a session may last.
     pub(super) async fn append_lost(&self, floors: &[Floor]) -> Result<(), FeedError> {
+        let until = Timestamp::from_secs(shell::now().saturating_add(self.session_max).as_secs_ceil());
         for floors in floors.chunks(REJOIN_MAX) {
-            self.store.append(floors).await?;
+            let kept = |floor: &Floor| Floor { forget_at: floor.forget_at.max(until), ..*floor };
+            self.store.append(&floors.iter().map(kept).collect::<Vec<_>>()).await?;
             counter!(FLOORS_REJOINED).increment(u64::try_from(floors.len()).unwrap_or(u64::MAX));
         }
         Ok(())

@@ -13,7 +13,8 @@ use metrics::{counter, histogram};
 use super::{App, error::refuse};
 use crate::telemetry::metrics::{HTTP_DURATION, HTTP_SHED};
 
-/// Refuses with 503 what is over the limit of requests in flight or over the deadline of one request.
+/// Refuses with 503 what is over the limit of requests in flight or over the deadline of one request, and everything while
+/// it is not known what the store lost.
 ///
 /// A command that is cut off here may have been written; every command may be repeated.
 pub(super) async fn admit(State(app): State<App>, request: Request, next: Next) -> Response {
@@ -22,6 +23,10 @@ pub(super) async fn admit(State(app): State<App>, request: Request, next: Next) 
         counter!(HTTP_SHED).increment(1);
         return refuse(&path, StatusCode::SERVICE_UNAVAILABLE, "too many requests at the same time");
     };
+    if app.feed.check_whole().is_err() {
+        let detail = "what the store may have lost is being fetched; the request may be repeated";
+        return refuse(&path, StatusCode::SERVICE_UNAVAILABLE, detail);
+    }
     match tokio::time::timeout(app.request_timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => refuse(&path, StatusCode::SERVICE_UNAVAILABLE, "the request took too long; it may be repeated"),

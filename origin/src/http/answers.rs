@@ -229,7 +229,7 @@ impl From<FeedError> for Problem {
         match error {
             FeedError::Frame => Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL),
             FeedError::Store(_) => Self::unavailable(NOTHING),
-            FeedError::NotFollowed | FeedError::Full => Self::unavailable(error.to_string()),
+            FeedError::Rejoining | FeedError::NotFollowed | FeedError::Full => Self::unavailable(error.to_string()),
         }
     }
 }

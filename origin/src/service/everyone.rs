@@ -88,9 +88,9 @@ fn target() -> Target {
     Target { key: Key::Everyone, scope: ScopeKind::Everyone, floor_key: FloorKey::everyone() }
 }
 
-/// After a crash between log and record only the tokens are known to be over: nobody acknowledged the end of sessions.
+/// After a crash between log and record, or when the store was put back: the floor says whether sessions were ended.
 fn heal(versions: Option<Versions>, floor: Version) -> Result<Change<Versions>, ServiceError> {
     let versions = versions.unwrap_or_else(first);
-    let record = (versions.version < floor).then(|| Versions { version: versions.current(floor), ..versions });
+    let record = (versions.version < floor).then(|| versions.healed(floor));
     Ok(Change { record, raise: None, stands: floor })
 }

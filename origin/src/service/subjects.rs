@@ -5,7 +5,7 @@ use std::sync::Arc;
 use metrics::counter;
 use shared::{
     id::{Role, SessionId, SubjectId, TenantId},
-    revocation::{ScopeKind, Version},
+    revocation::{FloorKey, ScopeKind, Version},
     subject::{Subject, SubjectError, Versions},
 };
 
@@ -65,18 +65,24 @@ impl Service {
             Command::RevokeOthers(session) => self.version_of_kept(&id, session).await?,
             _ => Version::NONE,
         };
+        let now = shell::now();
+        let record_first = matches!(command, Command::RevokeOthers(_));
         let rule = |subject: Option<Subject>, floor| {
             let subject = subject.ok_or(ServiceError::NotFound)?;
             let changed = command.apply(&subject, kept, floor)?;
-            let raise = changed
-                .as_ref()
-                .map(|changed| changed.versions.version)
-                .filter(|version| *version > subject.versions.version);
-            let stands = subject.versions.current(floor);
+            let version = changed.as_ref().map(|changed| changed.versions.version);
+            let raise = version.filter(|version| *version > subject.versions.version && !record_first);
+            let stands = version.unwrap_or_else(|| subject.versions.current(floor));
             Ok(Change { record: changed, raise, stands })
         };
-        let (changed, subject) = self.change(&subject_target(&id), shell::now(), rule, |_| None).await?;
+        self.feed.check_room(1)?;
+        let (mut changed, subject) = self.change(&subject_target(&id), now, rule, |_| None).await?;
         if let Some(subject) = subject {
+            if record_first {
+                // A floor alone would end the session that is to be kept: only the record says which one that is.
+                let floor = self.floor(FloorKey::subject(&id), subject.versions.version, now);
+                changed.cursor = self.raise(&[floor]).await.map_err(ServiceError::after_a_write)?;
+            }
             self.keep_subject(&id, subject);
         }
         if !changed.written {

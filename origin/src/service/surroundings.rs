@@ -1,7 +1,8 @@
 //! What a session depends on besides its own record: its subject and its tenant, from a short-lived cache.
 //!
 //! A cached copy under the local floor is stale and read again; a record under its floor (a crash between log and
-//! record) is written at the floor's height before a token is made from it, since the floor will be forgotten one day.
+//! record, a store that was put back) is written at the floor's height before a token is made from it, since the floor will
+//! be forgotten one day. If the floor lies in a later era than the record, that ends the sessions of before.
 
 use std::sync::Arc;
 
@@ -190,21 +191,15 @@ pub(super) fn tenant_target(id: &TenantId) -> Target {
 }
 
 fn heal_subject(subject: Option<Subject>, floor: Version) -> Result<Change<Subject>, ServiceError> {
-    let record = subject
-        .filter(|subject| subject.versions.version < floor)
-        .map(|subject| Subject { versions: at_least(subject.versions, floor), ..subject });
+    let record = subject.and_then(|subject| subject.healed(floor));
     Ok(Change { record, raise: None, stands: floor })
 }
 
 fn heal_tenant(versions: Option<Versions>, floor: Version) -> Result<Change<Versions>, ServiceError> {
     let record = match versions {
         None => Some(Versions::new(floor)),
-        Some(versions) if versions.version < floor => Some(at_least(versions, floor)),
+        Some(versions) if versions.version < floor => Some(versions.healed(floor)),
         Some(_) => None,
     };
     Ok(Change { record, raise: None, stands: floor })
-}
-
-fn at_least(versions: Versions, floor: Version) -> Versions {
-    Versions { version: versions.current(floor), ..versions }
 }

@@ -54,6 +54,8 @@ fn commands() -> impl Strategy<Value = Vec<(Command, Crash)>> {
 /// What the model knows of a session: ends that only grow nearer, and whether it is over for good.
 struct Expected {
     over: bool,
+    /// Whoever ended it was told so.
+    told: bool,
     idle_end: u64,
     end: u64,
     generation: u32,
@@ -124,7 +126,7 @@ impl World {
         self.sessions.push((id, session));
         let end = self.now + 3_600;
         let (idle_end, rotated_at) = (self.now + 600, self.now);
-        self.expected.push(Expected { over: false, idle_end, end, generation: 0, rotated_at });
+        self.expected.push(Expected { over: false, told: false, idle_end, end, generation: 0, rotated_at });
         let index = self.sessions.len() - 1;
         self.tokens.push([Version::NONE; 4]);
         self.mint(index);
@@ -146,35 +148,32 @@ impl World {
             || everyone < self.floor(FloorKey::everyone())
     }
 
-    fn end_expected(&mut self, spared: Option<usize>) {
+    fn end_expected(&mut self, spared: Option<usize>, crash: Crash) {
         for (index, expected) in self.expected.iter_mut().enumerate() {
             expected.over |= Some(index) != spared;
+            expected.told |= Some(index) != spared && !crash;
         }
     }
 
-    fn set_subject(&mut self, next: Subject, crash: Crash) -> bool {
+    /// Of a record that a crash left behind its floor only what the floor says comes about.
+    fn set_subject(&mut self, next: Subject, crash: Crash) {
         if next.versions.version > self.subject.versions.version {
             self.raise(subject_key(), next.versions.version);
         }
-        if !crash {
-            self.subject = next;
-        }
-        !crash
+        let healed = self.subject.healed(self.floor(subject_key()));
+        self.subject = if crash { healed.unwrap_or_else(|| self.subject.clone()) } else { next };
     }
 
-    fn set_everyone(&mut self, next: Versions, crash: Crash) -> bool {
+    fn set_everyone(&mut self, next: Versions, crash: Crash) {
         self.raise(FloorKey::everyone(), next.version);
-        if !crash {
-            self.everyone = next;
-        }
-        !crash
+        self.everyone = if crash { self.everyone.healed(next.version) } else { next };
     }
 
     fn end(&mut self, index: usize, reason: EndReason, crash: Crash) {
         let (id, session) = self.sessions[index].clone();
         let Some(ended) = session.ended(reason, Initiator::Admin, at(self.now)) else { return };
         self.raise(FloorKey::session(&id), Version::ENDED);
-        self.expected[index].over = true;
+        (self.expected[index].over, self.expected[index].told) = (true, true);
         if !crash {
             self.sessions[index].1 = ended;
         }
@@ -199,7 +198,7 @@ impl World {
             }
             Err(RefreshError::Reuse { session, .. }) => {
                 assert!(back > 1 || (back == 1 && self.now >= expected.rotated_at + 30), "I3: no false alarm");
-                expected.over = true;
+                (expected.over, expected.told) = (true, true);
                 let id = self.sessions[index].0;
                 self.raise(FloorKey::session(&id), Version::ENDED);
                 self.sessions[index].1 = *session;
@@ -264,10 +263,8 @@ impl World {
                 }
             }
             Command::EndAll => {
-                let next = self.subject.with_sessions_ended(floor);
-                if self.set_subject(next, crash) {
-                    self.end_expected(None);
-                }
+                self.set_subject(self.subject.with_sessions_ended(floor), crash);
+                self.end_expected(None, crash);
             }
             Command::EndOthers(which) => {
                 let Some(index) = of(which, count) else { return };
@@ -276,9 +273,13 @@ impl World {
                 }
                 let (id, session) = &self.sessions[index];
                 let next = self.subject.with_others_ended(*id, session.subject_version, floor).unwrap();
-                if self.set_subject(next, crash) {
-                    self.end_expected(Some(index));
+                // The record comes first: without it nobody knows which session is kept.
+                if crash {
+                    self.subject = next;
+                } else {
+                    self.set_subject(next, crash);
                 }
+                self.end_expected(Some(index), crash);
             }
             Command::SetRoles(admin) => {
                 let roles: Vec<Role> = if admin { vec!["admin".parse().unwrap()] } else { vec![] };
@@ -287,10 +288,9 @@ impl World {
                 }
             }
             Command::Disable => {
-                if let Some(next) = self.subject.disabled(floor)
-                    && self.set_subject(next, crash)
-                {
-                    self.end_expected(None);
+                if let Some(next) = self.subject.disabled(floor) {
+                    self.set_subject(next, crash);
+                    self.end_expected(None, crash);
                 }
             }
             Command::Enable => {
@@ -299,10 +299,8 @@ impl World {
                 }
             }
             Command::EndEveryone => {
-                let next = self.everyone.sessions_ended(everyone_floor);
-                if self.set_everyone(next, crash) {
-                    self.end_expected(None);
-                }
+                self.set_everyone(self.everyone.sessions_ended(everyone_floor), crash);
+                self.end_expected(None, crash);
             }
             Command::RenewEveryone => {
                 let next = self.everyone.raised(everyone_floor);
@@ -317,7 +315,7 @@ impl World {
             let alive = self.live(index).is_ok();
             assert_eq!(alive, self.is_expected_alive(index), "{index}: {:?}", self.live(index).err());
             assert_eq!(session.generation.0, self.expected[index].generation, "I3");
-            if self.expected[index].over {
+            if self.expected[index].told {
                 assert!(self.is_revoked(index), "I1: no token of an ended session counts");
             }
             let Some((_, old)) = before.get(index) else { continue };
