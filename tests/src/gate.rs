@@ -236,6 +236,16 @@ impl TestGate {
         self.restart().await
     }
 
+    /// Stops the process in the middle of whatever it does, or lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// It has ended.
+    pub fn pause(&self, paused: bool) -> anyhow::Result<()> {
+        let signal = if paused { Signal::SIGSTOP } else { Signal::SIGCONT };
+        Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?)
+    }
+
     fn kill(&mut self) {
         if let Ok(pid) = i32::try_from(self.child.id()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);

@@ -1,14 +1,17 @@
 //! A Redis server on a free port.
 
 use std::{
-    net::TcpStream,
+    fs,
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
+use anyhow::Context as _;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tempfile::TempDir;
 
 use crate::{eventually, free_port};
 
@@ -19,7 +22,8 @@ pub const REDIS_PASSWORD: &str = "password-of-the-redis-of-a-test";
 pub struct TestRedis {
     child: Child,
     port: u16,
-    directory: tempfile::TempDir,
+    directory: TempDir,
+    arguments: Vec<String>,
 }
 
 impl TestRedis {
@@ -38,33 +42,82 @@ impl TestRedis {
     ///
     /// As for [`Self::start`].
     pub async fn start_replica_of(primary: &Self) -> anyhow::Result<Self> {
-        let primary = ["--replicaof", "127.0.0.1", &primary.port.to_string(), "--masterauth", REDIS_PASSWORD];
-        let replica = Self::start_with(&primary).await?;
-        eventually("the replica to follow", async || {
-            let mut info = Command::new("redis-cli");
-            info.args(["-p", &replica.port.to_string(), "INFO", "replication"]).env("REDISCLI_AUTH", REDIS_PASSWORD);
-            let output = info.output().ok()?;
-            String::from_utf8_lossy(&output.stdout).contains("master_link_status:up").then_some(())
-        })
-        .await?;
+        let replica = Self::start_with(&["--replicaof", "127.0.0.1", &primary.port.to_string()]).await?;
+        let follows = async || {
+            let info = replica.cli(&["INFO", "replication"]).ok()?;
+            info.contains("master_link_status:up").then_some(())
+        };
+        eventually("the replica to follow", follows).await?;
         Ok(replica)
     }
 
-    async fn start_with(arguments: &[&str]) -> anyhow::Result<Self> {
-        let directory = tempfile::tempdir()?;
-        let port = free_port()?;
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--requirepass", REDIS_PASSWORD])
-            .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir"])
-            .arg(directory.path())
-            // A replica would wait five seconds for others to come.
-            .args(["--repl-diskless-sync-delay", "0"])
-            .args(arguments)
-            .stdout(Stdio::null())
-            .spawn()?;
-        let server = Self { child, port, directory };
-        eventually("redis-server", async || TcpStream::connect(("127.0.0.1", port)).ok()).await?;
+    /// As [`Self::start`], with more arguments.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::start`].
+    pub async fn start_with(arguments: &[&str]) -> anyhow::Result<Self> {
+        let (directory, port) = (tempfile::tempdir()?, free_port()?);
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        let child = spawn(port, directory.path(), &arguments)?;
+        let server = Self { child, port, directory, arguments };
+        server.answers().await?;
         Ok(server)
+    }
+
+    /// What `redis-cli` says.
+    ///
+    /// # Errors
+    ///
+    /// It is not installed.
+    pub fn cli(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &self.port.to_string()]).args(arguments).env("REDISCLI_AUTH", REDIS_PASSWORD);
+        Ok(String::from_utf8_lossy(&command.output()?.stdout).trim().to_owned())
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Kills it, and starts it again with what lies on its disk.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.kill();
+        self.child = spawn(self.port, self.directory.path(), &self.arguments)?;
+        self.answers().await
+    }
+
+    /// Puts another server in its place, with what `backup` holds, or with nothing.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub async fn replace(&mut self, backup: Option<&TempDir>) -> anyhow::Result<()> {
+        self.kill();
+        self.directory = match backup {
+            Some(backup) => copy_of(backup.path())?,
+            None => tempfile::tempdir()?,
+        };
+        self.restart().await
+    }
+
+    /// A copy of what lies on its disk.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be copied.
+    pub fn backup(&self) -> anyhow::Result<TempDir> {
+        copy_of(self.directory.path())
+    }
+
+    async fn answers(&self) -> anyhow::Result<()> {
+        eventually("redis-server", async || (self.cli(&["PING"]).ok()? == "PONG").then_some(())).await
     }
 
     /// Stops it in the middle of whatever it does, until it is resumed.
@@ -106,8 +159,8 @@ impl TestRedis {
     /// The file cannot be read.
     pub fn written(&self) -> anyhow::Result<Vec<u8>> {
         let mut written = Vec::new();
-        for entry in std::fs::read_dir(self.directory.path().join("appendonlydir"))? {
-            written.extend(std::fs::read(entry?.path())?);
+        for entry in fs::read_dir(self.directory.path().join("appendonlydir"))? {
+            written.extend(fs::read(entry?.path())?);
         }
         Ok(written)
     }
@@ -115,7 +168,25 @@ impl TestRedis {
 
 impl Drop for TestRedis {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
+}
+
+fn spawn(port: u16, directory: &Path, arguments: &[String]) -> anyhow::Result<Child> {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port.to_string(), "--requirepass", REDIS_PASSWORD, "--masterauth", REDIS_PASSWORD]);
+    command.args(["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(directory);
+    // A replica would wait five seconds for others to come.
+    command.args(["--repl-diskless-sync-delay", "0"]).args(arguments).stdout(Stdio::null());
+    command.spawn().context("cannot start redis-server; run cargo xtask setup")
+}
+
+fn copy_of(from: &Path) -> anyhow::Result<TempDir> {
+    let (to, files) = (tempfile::tempdir()?, "appendonlydir");
+    fs::create_dir(to.path().join(files))?;
+    for file in fs::read_dir(from.join(files))? {
+        let file = file?;
+        fs::copy(file.path(), to.path().join(files).join(file.file_name()))?;
+    }
+    Ok(to)
 }

@@ -1,4 +1,4 @@
-//! The store moves while gates and hubs go on.
+//! The store moves, is emptied or falls back while gates and hubs go on.
 
 use ::origin::{
     config::{StoreUrl, secrets::MasterKey},
@@ -53,6 +53,126 @@ async fn gates_and_hubs_go_on_when_the_store_moves() -> Tested {
     let renewed = Opened { access: text(&renewed, "access_token").to_owned(), ..kept };
     assert_eq!(gate.status_of("/app/x", &renewed.access).await?, 200);
     revoke(&origin, &gate, &renewed).await?;
+    origin.stop().await;
+    Ok(())
+}
+
+/// A gate that follows an origin over Redis, with a session of alice that lives and one of bob that was ended.
+struct OverRedis {
+    redis: TestRedis,
+    setting: Setting,
+    kept: Opened,
+    ended: Opened,
+}
+
+impl OverRedis {
+    async fn start() -> anyhow::Result<Self> {
+        let redis = TestRedis::start().await?;
+        let url = redis.url();
+        let setting = Setting::start_with(|config| {
+            config.store.url = StoreUrl::from(url);
+            config.store.timeout_ms = 1_000;
+            config.feed.push_timeout_ms = 10_000;
+        })
+        .await?;
+        let (kept, ended) = (setting.open("alice").await?, setting.open("bob").await?);
+        revoke(&setting.origin, &setting.gate, &ended).await?;
+        Ok(Self { redis, setting, kept, ended })
+    }
+
+    async fn epoch(&self) -> anyhow::Result<u64> {
+        Ok(text(&self.setting.gate.status().await?, "epoch").parse()?)
+    }
+
+    /// While the hub does not answer, the origin refuses; once it does, the origin serves, and the store has the floor again.
+    async fn refuses_until_joined(&self, before: u64) -> Tested {
+        let origin = &self.setting.origin;
+        let refused = async || {
+            let answer = origin.managed(Method::GET, "/v1/subjects/alice").send().await.ok()?;
+            let is_temporary = answer.status() == 503 && answer.headers().contains_key("retry-after");
+            (is_temporary && answer.text().await.ok()?.contains("may have lost")).then_some(())
+        };
+        eventually("the origin to refuse", refused).await?;
+        assert_eq!(origin.refresh(&self.ended.refresh, "web").await?.0, 503);
+        self.setting.gate.pause(false)?;
+        let serves = async || {
+            let status = origin.managed(Method::GET, "/v1/subjects/nobody").send().await.ok()?.status();
+            (status == 404).then_some(())
+        };
+        eventually("the origin to serve", serves).await?;
+        let follows = async || (self.epoch().await.ok()? > before).then_some(());
+        eventually("the gate to follow the other log", follows).await?;
+        assert_ne!(self.redis.cli(&["HLEN", "{portcullis:log}:floors"])?, "0");
+        Ok(())
+    }
+
+    /// Who was ended stays ended; whose session is gone goes on with the token at hand, and signs in anew.
+    async fn check(&self) -> Tested {
+        let Setting { origin, gate, .. } = &self.setting;
+        assert_eq!(gate.status_of("/app/x", &self.ended.access).await?, 401);
+        assert!(!origin.is_active(&self.ended.access).await?);
+        assert_eq!(origin.refresh(&self.ended.refresh, "web").await?.0, 400);
+        assert_eq!(gate.status_of("/app/x", &self.kept.access).await?, 200);
+        assert_eq!(origin.refresh(&self.kept.refresh, "web").await?.0, 400, "the store forgot it");
+        let anew = self.setting.open("alice").await?;
+        assert_eq!(gate.status_of("/app/x", &anew.access).await?, 200);
+        revoke(origin, gate, &anew).await
+    }
+}
+
+/// I1, I4, I5, I7: an emptied store, then one that was replaced by an empty one. Until the hub was asked the origin answers
+/// 503 and nothing else.
+#[tokio::test]
+async fn an_emptied_store_is_served_once_the_hub_was_asked() -> Tested {
+    let mut world = OverRedis::start().await?;
+    let before = world.epoch().await?;
+    world.setting.gate.pause(true)?;
+    world.redis.cli(&["FLUSHALL"])?;
+    world.refuses_until_joined(before).await?;
+    world.check().await?;
+
+    let before = world.epoch().await?;
+    world.setting.gate.pause(true)?;
+    world.redis.replace(None).await?;
+    world.refuses_until_joined(before).await?;
+    world.check().await?;
+    world.setting.origin.stop().await;
+    Ok(())
+}
+
+/// I1, I2, I4: the store falls back to a backup while no origin runs, so that only the hub knows who was ended. The
+/// session of before goes on, with the refresh token that the backup has not seen.
+#[tokio::test]
+async fn a_backup_revives_nobody() -> Tested {
+    let OverRedis { mut redis, setting, kept, ended } = OverRedis::start().await?;
+    let Setting { origin, gate, upstream: _upstream, directory: _directory } = setting;
+    let opened = async |subject: &str| {
+        let body = json!({ "subject": subject, "client_id": "web", "roles": ["member"], "scope": "read" });
+        let (_, opened) = origin.manage(Method::POST, "/v1/sessions", body).await?;
+        let part = |name: &str| text(&opened, name).to_owned();
+        anyhow::Ok(Opened { access: part("access_token"), refresh: part("refresh_token"), session: part("session_id") })
+    };
+    let (later, of_carol) = (opened("dora").await?, opened("carol").await?);
+    let backup = redis.backup()?;
+    revoke(&origin, &gate, &later).await?;
+    let (status, _) = origin.manage(Method::POST, "/v1/subjects/carol/revoke", json!({})).await?;
+    assert_eq!(status, 200);
+    let (_, renewed) = origin.refresh(&kept.refresh, "web").await?;
+    let refuses = async || (gate.status_of("/app/x", &of_carol.access).await.ok()? == 401).then_some(());
+    eventually("the gate to refuse carol", refuses).await?;
+    let config = origin.stop().await;
+    redis.replace(Some(&backup)).await?;
+    let origin = TestOrigin::start_again(config).await?;
+
+    for over in [&ended, &later, &of_carol] {
+        assert!(!origin.is_active(&over.access).await?);
+        assert_eq!(origin.refresh(&over.refresh, "web").await?.0, 400);
+        assert_eq!(gate.status_of("/app/x", &over.access).await?, 401);
+    }
+    let (status, renewed) = origin.refresh(text(&renewed, "refresh_token"), "web").await?;
+    assert_eq!(status, 200, "{renewed}");
+    let ready = async || (gate.status_of("/app/x", text(&renewed, "access_token")).await.ok()? == 200).then_some(());
+    eventually("the gate to admit alice", ready).await?;
     origin.stop().await;
     Ok(())
 }
