@@ -7,7 +7,7 @@
 // opened. Says what it did, line by line; ends with 1 at the first thing that is not as it must be.
 import assert from "node:assert/strict";
 import { text } from "node:stream/consumers";
-import { createRemoteJWKSet, jwtVerify } from "jose";
+import { calculateJwkThumbprint, createRemoteJWKSet, jwtVerify } from "jose";
 import * as oauth from "oauth4webapi";
 
 const { issuer, audience, algorithm, secret, key, kid, sessions } = JSON.parse(await text(process.stdin));
@@ -16,6 +16,7 @@ const named = { code: "OAUTH_RESPONSE_BODY_ERROR" };
 
 const server = await discover();
 const jwks = createRemoteJWKSet(new URL(server.jwks_uri));
+await namesAreThumbprints();
 const clients = {
   web: oauth.None(),
   backend: oauth.ClientSecretBasic(secret),
@@ -38,6 +39,12 @@ async function discover() {
   }
   console.log(`found ${found.token_endpoint}`);
   return found;
+}
+
+async function namesAreThumbprints() {
+  const { keys } = await (await fetch(server.jwks_uri)).json();
+  assert.ok(keys.length > 0);
+  for (const key of keys) assert.equal(key.kid, await calculateJwkThumbprint(key));
 }
 
 function imported() {

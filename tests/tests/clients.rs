@@ -18,7 +18,7 @@ type Tested = anyhow::Result<()>;
 
 const SECRET: &str = "kUq3c0mS7ZJ1oYw2rTg8dQ";
 
-/// META-01, META-02, REF-02, REF-03, REF-06, REV-01, REV-04, INT-01, INT-02, KEY-01, KEY-04, TOK-01: `oauth4webapi` finds the origin
+/// META-01, META-02, REF-02, REF-03, REF-06, REV-01, REV-04, INT-01, INT-02, KEY-01, KEY-02, KEY-04, TOK-01: `oauth4webapi` finds the origin
 /// by its metadata and refreshes, introspects and revokes as each kind of client; `jose` verifies the tokens from the JWKS.
 #[tokio::test(flavor = "multi_thread")]
 async fn libraries_of_others_find_refresh_verify_introspect_and_revoke() -> Tested {

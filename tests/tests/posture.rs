@@ -123,6 +123,12 @@ async fn requirements_are_told_to_those_with_a_session_only() -> Tested {
     Ok(())
 }
 
+fn jti(token: &str) -> anyhow::Result<String> {
+    let claims = Base64UrlUnpadded::decode_vec(token.split('.').nth(1).unwrap_or_default());
+    let claims: serde_json::Value = serde_json::from_slice(&claims.map_err(|error| anyhow::anyhow!("{error}"))?)?;
+    claims["jti"].as_str().map(str::to_owned).ok_or_else(|| anyhow::anyhow!("there is no jti"))
+}
+
 /// SES-01, SES-02, SES-03, TOK-25: ids are long, never repeat, and are never taken from outside.
 #[tokio::test]
 async fn ids_are_drawn_and_never_adopted() -> Tested {
@@ -131,7 +137,14 @@ async fn ids_are_drawn_and_never_adopted() -> Tested {
     for _ in 0..200 {
         let opened = setting.open("carol").await?;
         assert_eq!(opened.session.len(), 22, "128 bits in base64url");
-        assert!(sessions.insert(opened.session) && tokens.insert(opened.access));
+        assert!(sessions.insert(opened.session));
+        assert!(tokens.insert(jti(&opened.access)?), "TOK-25");
+    }
+    let opened = setting.open("carol").await?;
+    for _ in 0..3 {
+        // The same refresh token again: the same successor, and an access token of its own.
+        let (status, again) = setting.origin.refresh(&opened.refresh, "web").await?;
+        assert!(status == 200 && tokens.insert(jti(again["access_token"].as_str().unwrap_or_default())?), "TOK-25");
     }
     let made_up = format!("rt_{}", "A".repeat(70));
     for token in [made_up.as_str(), "rt_", "x", &"A".repeat(8_000)] {
