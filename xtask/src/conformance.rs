@@ -12,7 +12,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 
 use self::cited::{Id, cited_by_tests};
@@ -60,9 +60,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     }
     let [met, part, failed, open, unknown] = counts;
     println!("\n{met} met, {part} in part, {open} open, {failed} failed, {unknown} without a test or a reason");
-    if failed + unknown > 0 || ended.values().any(|passed| !passed) {
-        bail!("not every requirement stands");
-    }
+    let broken: Vec<&str> = ended.iter().filter(|(_, passed)| !**passed).map(|(test, _)| test.as_str()).collect();
+    ensure!(broken.is_empty(), "tests failed: {}", broken.join(", "));
+    ensure!(failed + unknown == 0, "{} requirements do not stand", failed + unknown);
     Ok(())
 }
 
