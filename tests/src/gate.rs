@@ -215,6 +215,26 @@ impl TestGate {
         Ok(fs::read_to_string(self.place.log())?)
     }
 
+    /// What its hub keeps, as it lies on the disk.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be read.
+    pub fn stored(&self) -> anyhow::Result<Vec<u8>> {
+        let (mut bytes, mut folders) = (Vec::new(), vec![self.place.directory.path().join("do")]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    bytes.extend(fs::read(path)?);
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
     /// Kills the process and starts it again, with the hub's storage as it was left.
     ///
     /// # Errors

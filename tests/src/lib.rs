@@ -6,6 +6,7 @@ mod hub;
 mod node;
 mod origin;
 mod redis;
+pub mod secrets;
 mod setting;
 mod up;
 mod upstream;
@@ -18,7 +19,7 @@ pub use self::{
     node::in_node,
     origin::{MANAGEMENT_KEY, MASTER_KEY, TestOrigin, feed_key},
     redis::{REDIS_PASSWORD, TestRedis},
-    setting::{Opened, POLICY, Setting},
+    setting::{Opened, POLICY, Setting, set_cookies},
     up::TestUp,
     upstream::TestUpstream,
 };

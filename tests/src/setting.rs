@@ -1,7 +1,7 @@
 //! Origin, application and gate together, as most tests of the gate need them.
 
 use ::origin::config::Config;
-use reqwest::Method;
+use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -160,4 +160,10 @@ impl Opened {
     pub fn cookies(&self) -> String {
         format!("__Host-Http-at={}; __Host-Http-rt={}", self.access, self.refresh)
     }
+}
+
+/// The `Set-Cookie` lines of an answer.
+pub fn set_cookies(response: &Response) -> Vec<String> {
+    let lines = response.headers().get_all("set-cookie").iter();
+    lines.filter_map(|line| line.to_str().ok()).map(str::to_owned).collect()
 }

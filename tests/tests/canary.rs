@@ -11,14 +11,16 @@ use aws_lc_rs::{
     rand::SystemRandom,
     signature::{Ed25519KeyPair, KeyPair as _},
 };
-use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
+use base64ct::{Base64UrlUnpadded, Encoding as _};
 use origin::{
-    config::{Client, Config, StoreUrl, secrets::MasterKey},
-    keys::{Sealer, jwk::Jwk},
-    server::open_store,
-    store::Key,
+    config::{Client, Config, StoreUrl},
+    keys::jwk::Jwk,
 };
-use portcullis_tests::{MANAGEMENT_KEY, MASTER_KEY, REDIS_PASSWORD, Setting, TestRedis, eventually};
+use portcullis_tests::{
+    MANAGEMENT_KEY, MASTER_KEY, REDIS_PASSWORD, Setting, TestRedis,
+    secrets::{Canaries, assertion, private_keys},
+    set_cookies,
+};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tracing_subscriber::filter::LevelFilter;
@@ -26,9 +28,6 @@ use tracing_subscriber::filter::LevelFilter;
 type Tested = anyhow::Result<()>;
 
 const CLIENT_SECRET: &str = "kUq3c0mS7ZJ1oYw2rTg8dQ";
-
-/// The shortest piece of a credential that is looked for, in bytes.
-const PIECE_BYTES: usize = 16;
 
 /// Everything that this process logged.
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -47,67 +46,6 @@ impl io::Write for Log {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// What must be found nowhere, each with a name for the failure. One character for each byte, so that texts and bytes are
-/// looked for in one way.
-struct Canaries(Vec<(&'static str, String)>);
-
-fn characters(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| char::from(*byte)).collect()
-}
-
-impl Canaries {
-    /// Bytes that are secret, raw and in every alphabet, and every piece of these.
-    fn add(&mut self, name: &'static str, secret: &[u8]) {
-        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        let spelled = [Base64UrlUnpadded::encode_string(secret), Base64::encode_string(secret), hex];
-        for whole in spelled.iter().map(String::as_bytes).chain([secret]) {
-            let pieces = whole.chunks_exact(PIECE_BYTES).map(|piece| (name, characters(piece)));
-            self.0.extend(pieces);
-        }
-    }
-
-    /// A secret text.
-    fn add_text(&mut self, name: &'static str, text: &str) {
-        assert!(text.len() >= PIECE_BYTES, "{name}");
-        self.add(name, text.as_bytes());
-        self.add(name, &Base64UrlUnpadded::decode_vec(text).unwrap_or_default());
-    }
-
-    /// An access token or a client assertion: its claims as they travel, and what proves them.
-    fn add_jwt(&mut self, name: &'static str, token: &str) {
-        let mut parts = token.split('.').skip(1);
-        let (claims, signature) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        assert!(claims.len() >= PIECE_BYTES, "{name}");
-        self.0.push((name, claims.to_owned()));
-        self.add_text(name, signature);
-    }
-
-    /// A refresh token: of its bytes those that prove the ones before, which are the session's id and a number.
-    fn add_refresh_token(&mut self, name: &'static str, token: &str) {
-        self.0.push((name, token.to_owned()));
-        self.0.push((name, token.get(30..).unwrap_or_default().to_owned()));
-        let decoded = Base64UrlUnpadded::decode_vec(token.trim_start_matches("rt_")).unwrap_or_default();
-        assert_eq!(decoded.len(), 52, "{name}");
-        self.add(name, decoded.get(20..).unwrap_or_default());
-    }
-
-    /// Both tokens of an answer.
-    fn add_tokens(&mut self, answer: &Value) {
-        self.add_jwt("an access token", text(answer, "access_token"));
-        self.add_refresh_token("a refresh token", text(answer, "refresh_token"));
-    }
-
-    fn found_in(&self, bytes: &[u8]) -> Option<&'static str> {
-        let place = characters(bytes);
-        self.0.iter().find(|(_, canary)| place.contains(canary.as_str())).map(|(name, _)| *name)
-    }
-
-    fn assert_absent(&self, place: &str, bytes: impl AsRef<[u8]>) {
-        assert!(bytes.as_ref().len() > 40, "{place} was written to");
-        assert_eq!(self.found_in(bytes.as_ref()), None, "I10: in {place}");
     }
 }
 
@@ -160,7 +98,7 @@ impl Life {
             }
         })
         .await?;
-        let mut canaries = Canaries(Vec::new());
+        let mut canaries = Canaries::default();
         canaries.add("the management key", MANAGEMENT_KEY.as_bytes());
         canaries.add("the master key", &MASTER_KEY);
         canaries.add("the password of Redis", REDIS_PASSWORD.as_bytes());
@@ -206,12 +144,7 @@ impl Life {
         let own = gate("/.portcullis/session/devices").bearer_auth(text(&stepped_up, "access_token"));
         let renewed = gate("/app/x").header("cookie", format!("__Host-Http-rt={}", text(&stepped_up, "refresh_token")));
         let renewed = renewed.send().await?;
-        let lines: Vec<String> = renewed
-            .headers()
-            .get_all("set-cookie")
-            .iter()
-            .filter_map(|line| Some(line.to_str().ok()?.to_owned()))
-            .collect();
+        let lines = set_cookies(&renewed);
         let value =
             |at: usize| lines.get(at).and_then(|line| line.split(['=', ';']).nth(1)).unwrap_or_default().to_owned();
         self.canaries.add_tokens(&json!({ "access_token": value(0), "refresh_token": value(1) }));
@@ -244,7 +177,7 @@ impl Life {
     async fn clients(&mut self) -> Tested {
         let (backend, signer) = (self.open("backend").await?, self.open("signer").await?);
         let by_secret = [("refresh_token", text(&backend, "refresh_token"))];
-        let assertion = self.assertion();
+        let assertion = assertion("signer", self.setting.origin.issuer(), &self.signer, "canary");
         self.canaries.add_jwt("an assertion", &assertion);
         let by_assertion = [
             ("refresh_token", text(&signer, "refresh_token")),
@@ -266,16 +199,6 @@ impl Life {
         let signer = given(self.token_form(&by_assertion)).await?;
         self.canaries.add_tokens(&signer);
         self.refuse(self.token_form(&by_assertion)).await
-    }
-
-    fn assertion(&self) -> String {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let part = |value: Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
-        let audience = self.setting.origin.issuer();
-        let claims = json!({ "iss": "signer", "sub": "signer", "aud": audience, "exp": now + 60, "jti": "canary" });
-        let signed = format!("{}.{}", part(json!({ "alg": "Ed25519" })), part(claims));
-        let signature = self.signer.sign(signed.as_bytes());
-        format!("{signed}.{}", Base64UrlUnpadded::encode_string(signature.as_ref()))
     }
 
     /// Keys of the management API: made, used, rotated, mistyped; and answers that are kept to be given again.
@@ -334,11 +257,7 @@ impl Life {
 
 /// The private keys, which lie in the store sealed.
 async fn add_private_keys(canaries: &mut Canaries, config: &Config) -> Tested {
-    // The origin may still hold the lock of the file.
-    let store = eventually("the store", async || open_store(config).await.ok()).await?;
-    let sealed = store.load(&Key::Keys).await?.unwrap_or_default();
-    let opened = Sealer::new(&MasterKey::new(MASTER_KEY))?.open("signing keys", &sealed)?;
-    let keys: Value = serde_json::from_slice(&opened)?;
+    let keys = private_keys(config).await?;
     let tokens = keys["tokens"].as_array().into_iter().flatten().map(|key| text(key, "pkcs8"));
     for pkcs8 in tokens.chain([text(&keys, "feed")]) {
         let document = Base64UrlUnpadded::decode_vec(pkcs8)?;
@@ -366,19 +285,21 @@ async fn live_and_search(store: Option<StoreUrl>, stored: impl Fn(&Path) -> anyh
     let config = setting.origin.stop().await;
     add_private_keys(&mut canaries, &config).await?;
 
-    let log = characters(&log());
+    let log = String::from_utf8_lossy(&log()).into_owned();
     assert!(
         log.contains("session_created") && log.contains("authn_token_reuse") && log.contains("TRACE"),
         "all is logged"
     );
     assert!(metrics.contains("portcullis_"), "there are metrics to search");
     let written = stored(setting.directory.path())?;
-    assert!(characters(&written).contains("alice"), "the store was written to");
-    assert_eq!(canaries.found_in(MASTER_KEY.as_slice()), Some("the master key"), "what is there is found");
+    assert!(written.windows(5).any(|window| window == b"alice"), "the store was written to");
+    let planted = [written.as_slice(), MASTER_KEY.as_slice()].concat();
+    assert_eq!(canaries.found_in(&planted), Some("the master key"), "what is there is found");
     canaries.assert_absent("an error", errors);
     canaries.assert_absent("a list, or what the application is told", lists);
     canaries.assert_absent("a metric", metrics);
     canaries.assert_absent("the log of the gate", setting.gate.log()?);
+    canaries.assert_absent("the storage of the hub", setting.gate.stored()?);
     canaries.assert_absent("the log of the origin", log);
     canaries.assert_absent("the store", written);
     Ok(())

@@ -1,7 +1,7 @@
 //! The gate as Wasm in `workerd`, over HTTP, with a real origin and application: what passes, what does not, and why.
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use portcullis_tests::{Opened, Setting, TestOrigin, eventually};
+use portcullis_tests::{Opened, Setting, TestOrigin, eventually, set_cookies};
 use reqwest::{Method, Response, header::HeaderMap};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Error, Message, client::IntoClientRequest as _};
@@ -188,11 +188,6 @@ async fn what_is_ended_at_the_origin_is_refused_at_the_gate() -> Tested {
     assert_eq!(setting.gate.status_of("/app/x", &again.access).await?, 200);
     setting.origin.stop().await;
     Ok(())
-}
-
-fn set_cookies(response: &Response) -> Vec<String> {
-    let lines = response.headers().get_all("set-cookie").iter();
-    lines.filter_map(|line| line.to_str().ok()).map(str::to_owned).collect()
 }
 
 /// A browser whose roles changed is renewed in line, with the new roles; a dead session loses its cookies (SES-12, COO-01).

@@ -9,7 +9,7 @@ use origin::{
     config::{Client, Introspects, Unregistered},
     keys::jwk::Jwk,
 };
-use portcullis_tests::TestOrigin;
+use portcullis_tests::{TestOrigin, secrets};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 
@@ -36,11 +36,7 @@ fn signing_key() -> Ed25519KeyPair {
 }
 
 fn assertion(origin: &TestOrigin, jti: &str) -> String {
-    let part = |value: Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
-    let claims = json!({ "iss": "signer", "sub": "signer", "aud": origin.issuer(), "exp": now() + 60, "jti": jti });
-    let signed = format!("{}.{}", part(json!({ "alg": "Ed25519" })), part(claims));
-    let signature = Base64UrlUnpadded::encode_string(signing_key().sign(signed.as_bytes()).as_ref());
-    format!("{signed}.{signature}")
+    secrets::assertion("signer", origin.issuer(), &signing_key(), jti)
 }
 
 fn now() -> u64 {

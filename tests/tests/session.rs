@@ -1,6 +1,6 @@
 //! What a browser sees and does with its own session, through the gate on the application's host.
 
-use portcullis_tests::{Opened, Setting, TestGate, eventually};
+use portcullis_tests::{Opened, Setting, TestGate, eventually, set_cookies};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -13,11 +13,6 @@ async fn ask(gate: &TestGate, method: Method, path: &str, cookies: &str) -> anyh
 
 async fn json_of(response: Response) -> anyhow::Result<Value> {
     Ok(serde_json::from_slice(&response.bytes().await?)?)
-}
-
-fn set_cookies(response: &Response) -> Vec<String> {
-    let lines = response.headers().get_all("set-cookie").iter();
-    lines.filter_map(|line| line.to_str().ok()).map(str::to_owned).collect()
 }
 
 async fn open(setting: &Setting, subject: &str, name: &str) -> anyhow::Result<Opened> {

@@ -2,16 +2,12 @@
 
 use std::{collections::BTreeSet, net::TcpListener, time::Duration};
 
-use ::origin::{
-    config::secrets::MasterKey,
-    keys::{Sealer, Verifier},
-    server::open_store,
-    store::Key,
-};
+use ::origin::keys::Verifier;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use portcullis_tests::{
-    GatePlace, GateSettings, MASTER_KEY, POLICY, TestOrigin, TestUpstream, eventually,
+    GatePlace, GateSettings, POLICY, TestOrigin, TestUpstream, eventually,
+    secrets::private_keys,
     vectors::{Forge, Vector, vectors},
 };
 use reqwest::Method;
@@ -103,12 +99,7 @@ async fn forge_of(origin: TestOrigin) -> anyhow::Result<(TestOrigin, Forge)> {
     };
     let (header, claims) = (part(0)?, part(1)?);
     let config = origin.stop().await;
-    // The one before may still hold the lock of the file.
-    let store = eventually("the store", async || open_store(&config).await.ok()).await?;
-    let sealed = store.load(&Key::Keys).await?.unwrap_or_default();
-    drop(store);
-    let opened = Sealer::new(&MasterKey::new(MASTER_KEY))?.open("signing keys", &sealed)?;
-    let keys: Value = serde_json::from_slice(&opened)?;
+    let keys = private_keys(&config).await?;
     let signs = keys["tokens"].as_array().into_iter().flatten().find(|key| !key["signs_from"].is_null());
     let pkcs8 = signs.and_then(|key| key["pkcs8"].as_str()).unwrap_or_default();
     let forge = Forge {
