@@ -1,6 +1,7 @@
 //! Helpers of the end-to-end tests: origins, gates and hubs on free ports, waiting with a deadline.
 
 mod demo;
+pub mod faults;
 mod gate;
 mod hub;
 mod node;

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -22,7 +22,9 @@ pub const REDIS_PASSWORD: &str = "password-of-the-redis-of-a-test";
 pub struct TestRedis {
     child: Child,
     port: u16,
+    /// What it writes lies here, or in another place that was given to it.
     directory: TempDir,
+    place: Option<PathBuf>,
     arguments: Vec<String>,
 }
 
@@ -57,12 +59,34 @@ impl TestRedis {
     ///
     /// As for [`Self::start`].
     pub async fn start_with(arguments: &[&str]) -> anyhow::Result<Self> {
+        Self::start_at(None, arguments).await
+    }
+
+    /// As [`Self::start`], in a folder that is not its own.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::start`].
+    pub async fn start_in(place: &Path) -> anyhow::Result<Self> {
+        Self::start_at(Some(place.to_owned()), &[]).await
+    }
+
+    async fn start_at(place: Option<PathBuf>, arguments: &[&str]) -> anyhow::Result<Self> {
         let (directory, port) = (tempfile::tempdir()?, free_port()?);
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let child = spawn(port, directory.path(), &arguments)?;
-        let server = Self { child, port, directory, arguments };
+        let child = spawn(port, place.as_deref().unwrap_or(directory.path()), &arguments)?;
+        let server = Self { child, port, directory, place, arguments };
         server.answers().await?;
         Ok(server)
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// It goes on.
+    pub async fn ended(&mut self) -> anyhow::Result<()> {
+        eventually("redis-server to end", async || self.child.try_wait().ok()?.map(|_| ())).await
     }
 
     /// What `redis-cli` says.
@@ -89,7 +113,7 @@ impl TestRedis {
     /// It does not start.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.kill();
-        self.child = spawn(self.port, self.directory.path(), &self.arguments)?;
+        self.child = spawn(self.port, self.path(), &self.arguments)?;
         self.answers().await
     }
 
@@ -100,6 +124,7 @@ impl TestRedis {
     /// It does not start.
     pub async fn replace(&mut self, backup: Option<&TempDir>) -> anyhow::Result<()> {
         self.kill();
+        self.place = None;
         self.directory = match backup {
             Some(backup) => copy_of(backup.path())?,
             None => tempfile::tempdir()?,
@@ -113,7 +138,11 @@ impl TestRedis {
     ///
     /// It cannot be copied.
     pub fn backup(&self) -> anyhow::Result<TempDir> {
-        copy_of(self.directory.path())
+        copy_of(self.path())
+    }
+
+    fn path(&self) -> &Path {
+        self.place.as_deref().unwrap_or(self.directory.path())
     }
 
     async fn answers(&self) -> anyhow::Result<()> {
@@ -159,7 +188,7 @@ impl TestRedis {
     /// The file cannot be read.
     pub fn written(&self) -> anyhow::Result<Vec<u8>> {
         let mut written = Vec::new();
-        for entry in fs::read_dir(self.directory.path().join("appendonlydir"))? {
+        for entry in fs::read_dir(self.path().join("appendonlydir"))? {
             written.extend(fs::read(entry?.path())?);
         }
         Ok(written)

@@ -52,6 +52,12 @@ enum Task {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Install what is missing, then run the store's part of the fault matrix: Redis is killed, cut off, emptied and so on under
+    /// load, and origins are killed between their writes.
+    Faults {
+        /// Only cases with this in their name.
+        name: Option<String>,
+    },
     /// Install what is missing, then measure: gate, propagation, origin or floors; `bench help` says how.
     #[command(disable_help_flag = true)]
     Bench {
@@ -87,6 +93,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Conformance => conformance(),
         Task::Edge { policy, out } => edge(policy, out),
         Task::Races { sessions, seed } => races(sessions, seed),
+        Task::Faults { name } => faults(name),
         Task::Bench { arguments } => bench(&arguments),
         Task::Up { store, data } => up::run(store, data),
     }
@@ -127,6 +134,20 @@ fn races(sessions: u64, seed: Option<u64>) -> anyhow::Result<()> {
         test.env("PORTCULLIS_RACE_SEED", seed.to_string());
     }
     command::run(test.current_dir(command::root()))
+}
+
+fn faults(name: Option<String>) -> anyhow::Result<()> {
+    setup::run(&[Program::Redis])?;
+    let mut matrix = Command::new("cargo");
+    matrix.args(["run", "--quiet", "--package", "portcullis-tests", "--bin", "portcullis-faults", "--"]).args(&name);
+    let matrix = command::run(matrix.current_dir(command::root()));
+    if name.is_none() {
+        println!("origin killed at each failpoint:");
+        let mut kills = Command::new("cargo");
+        kills.args(["test", "--package", "portcullis-origin", "--all-features", "--test", "processes", "crash::"]);
+        command::run(kills.current_dir(command::root()))?;
+    }
+    matrix
 }
 
 fn bench(arguments: &[OsString]) -> anyhow::Result<()> {

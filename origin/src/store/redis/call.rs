@@ -15,6 +15,9 @@ use super::{
     link::{Connection, Link},
 };
 
+/// How often a script is loaded again for one call.
+const UNKNOWN_MAX: u32 = 4;
+
 /// What is sent.
 #[derive(Clone, Copy)]
 enum Request<'a> {
@@ -96,8 +99,8 @@ impl RedisStore {
     }
 
     async fn attempts<T: FromRedisValue>(&self, call: Call<'_>, link: &Link) -> Result<(T, bool), Failure> {
-        let mut sent = false;
-        for again in [false, true] {
+        let (mut sent, mut again, mut unknown) = (false, false, 0);
+        loop {
             let connection = link.connection().await;
             let mut connection = connection.map_err(|error| Failure { error: error.after(sent), answered: false })?;
             let done = match call.request {
@@ -111,6 +114,11 @@ impl RedisStore {
                 }
                 Err(error) => error,
             };
+            // Scripts were flushed between the loading of this one and its call: nothing was done.
+            if is_unknown_script(&error) && unknown < UNKNOWN_MAX {
+                unknown += 1;
+                continue;
+            }
             let (lost, moved) = (is_lost(&error), is_not_primary(&error));
             let failure = failed(&error, call.writes);
             sent |= failure.may_have_happened();
@@ -120,8 +128,8 @@ impl RedisStore {
             if again || !(lost || moved) {
                 return Err(Failure { error: failure.after(sent), answered: !lost });
             }
+            again = true;
         }
-        Err(Failure { error: StoreError::Unavailable("it was not tried".to_owned()).after(sent), answered: false })
     }
 
     /// Waits until so many replicas have what this connection wrote.
@@ -147,6 +155,10 @@ struct Failure {
 
 pub(super) fn is_lost(error: &RedisError) -> bool {
     error.is_timeout() || error.is_connection_dropped() || error.is_io_error() || error.is_connection_refusal()
+}
+
+fn is_unknown_script(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
 /// After a failover the server that was the primary is a replica, or is loading what the new one sends.

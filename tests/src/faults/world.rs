@@ -1,0 +1,151 @@
+//! Two origins over one store, a hub, and clients at work.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use ::origin::{
+    config::{Acknowledge, Config, Level, StoreUrl, secrets::MasterKey},
+    server::{open_keys, open_store},
+};
+use anyhow::Context as _;
+use reqwest::Method;
+use shared::{keys::PublicKey, replica::Replica, time::Timestamp};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use super::{
+    Counts,
+    ledger::{Ledger, Sessions},
+};
+use crate::{MASTER_KEY, TestHub, TestOrigin, eventually};
+
+/// Clients that work at the same time.
+const CLIENTS: usize = 4;
+
+/// What the clients are to get done before and after a fault.
+const PROGRESS: u64 = 60;
+
+pub(super) struct World {
+    ledger: Arc<Ledger>,
+    origins: Vec<TestOrigin>,
+    tasks: JoinSet<anyhow::Result<()>>,
+    watch: tokio::task::JoinHandle<()>,
+    hub: Arc<TestHub>,
+    _directory: TempDir,
+}
+
+impl World {
+    /// Starts everything over the store at `url`; `level` is what must have happened to a write.
+    pub(super) async fn start(url: &str, level: Level, sessions: Sessions) -> anyhow::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let choose = |config: &mut Config| {
+            config.store.url = StoreUrl::from(url.to_owned());
+            config.store.timeout_ms = 1_000;
+            config.store.acknowledge =
+                Acknowledge { floors: level, sessions: level, records: level, ..Acknowledge::default() };
+        };
+        let mut config = Config::default();
+        choose(&mut config);
+        let keys = open_keys(&open_store(&config).await?, &config, &MasterKey::new(MASTER_KEY)).await?;
+        let hub = Arc::new(TestHub::start(PublicKey::ed25519_from_text(&keys.current().feed().public_text())?).await?);
+        let mut origins = Vec::new();
+        for _ in 0..2 {
+            let origin = TestOrigin::start_with(directory.path(), |config| {
+                choose(config);
+                config.hubs = vec![hub.config()];
+            });
+            origins.push(origin.await?);
+        }
+        let (ledger, mut tasks) = (Arc::new(Ledger::new(sessions)), JoinSet::new());
+        let bases: Vec<String> = origins.iter().map(|origin| origin.base().to_owned()).collect();
+        for number in 0..CLIENTS {
+            let (ledger, bases) = (Arc::clone(&ledger), bases.clone());
+            tasks.spawn(async move { ledger.work(number, &bases).await });
+        }
+        let watch = tokio::spawn(watch(Arc::clone(&ledger), Arc::clone(&hub)));
+        let world = Self { ledger, origins, tasks, watch, hub, _directory: directory };
+        world.goes_on().await?;
+        Ok(world)
+    }
+
+    /// Waits until clients got something more done.
+    pub(super) async fn goes_on(&self) -> anyhow::Result<()> {
+        let wanted = self.ledger.counts().acknowledged + PROGRESS;
+        let done = async || (self.ledger.counts().acknowledged >= wanted).then_some(());
+        eventually("clients to get on", done).await
+    }
+
+    /// Hands a replica what it lacks of what an origin has.
+    pub(super) async fn read_into(&self, replica: &mut Replica) -> anyhow::Result<()> {
+        let origin = self.origins.first().context("there is no origin")?;
+        let at = replica.position();
+        let path = format!("/feed/delta?epoch={}&after={}&keys={}", at.epoch.0, at.cursor.0, at.keys);
+        let answer = origin.request(Method::GET, &path).send().await?.error_for_status()?;
+        self.hub.read(replica, &answer.bytes().await?);
+        Ok(())
+    }
+
+    /// The hub of the origins.
+    pub(super) fn hub(&self) -> &TestHub {
+        &self.hub
+    }
+
+    /// Lets the clients get on and finish, then compares what they were told with what is.
+    pub(super) async fn finish(mut self) -> anyhow::Result<Counts> {
+        self.goes_on().await?;
+        self.rest().await?;
+        self.settle().await
+    }
+
+    async fn settle(self) -> anyhow::Result<Counts> {
+        // What was ended last is past its bound too.
+        tokio::time::sleep(super::ledger::BOUND + Duration::from_millis(200)).await;
+        self.watch.abort();
+        self.ledger.settle(&self.origins).await?;
+        for origin in self.origins {
+            origin.stop().await;
+        }
+        Ok(self.ledger.counts())
+    }
+}
+
+impl World {
+    /// Lets the clients finish what they are at.
+    async fn rest(&mut self) -> anyhow::Result<()> {
+        self.ledger.stop();
+        while let Some(done) = self.tasks.join_next().await {
+            done??;
+        }
+        Ok(())
+    }
+}
+
+async fn watch(ledger: Arc<Ledger>, hub: Arc<TestHub>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        hub.with(|replica| ledger.watch(replica, now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TestRedis;
+
+    /// The twin of all cases: a client that was told what is not true is found.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_not_true_is_counted() -> anyhow::Result<()> {
+        let redis = TestRedis::start().await?;
+        let mut world = World::start(&redis.url(), Level::Local, Sessions::Kept).await?;
+        world.rest().await?;
+        world.ledger.exchange();
+        let counts = world.settle().await?;
+        assert_eq!((counts.lost, counts.admitted, counts.false_alarms), (2, 1, 0));
+        assert!(!counts.is_good());
+        Ok(())
+    }
+}
