@@ -128,7 +128,8 @@ fn conformance() -> anyhow::Result<()> {
 fn races(sessions: u64, seed: Option<u64>) -> anyhow::Result<()> {
     setup::run(&[Program::Redis])?;
     let mut test = Command::new("cargo");
-    test.args(["test", "--package", "portcullis-origin", "--all-features", "--test", "processes", "--"]);
+    // The packages of `test`, so that nothing is built twice.
+    test.args(["test", "--workspace", "--exclude", "portcullis-edge", "--all-features", "--test", "processes", "--"]);
     test.args(["races::", "--nocapture"]).env("PORTCULLIS_RACE_SESSIONS", sessions.to_string());
     if let Some(seed) = seed {
         test.env("PORTCULLIS_RACE_SEED", seed.to_string());
