@@ -78,6 +78,8 @@ pub(crate) struct Reading {
     pub(crate) info: Option<Fields>,
     /// What `CONFIG GET` says; none if it may not be asked.
     pub(crate) config: Option<Fields>,
+    /// Whether it lets us call `WAIT`.
+    pub(crate) can_wait: bool,
     /// How far its clock is ahead of ours, in milliseconds.
     pub(crate) ahead_ms: Option<i64>,
     /// What calls took.
@@ -104,6 +106,13 @@ impl Reading {
     pub(crate) fn durability(&self, wanted: &Wanted) -> Vec<Finding> {
         let mut findings = vec![self.eviction(), self.append_only_file(), self.fsync(), self.replication(wanted)];
         findings.extend(self.fsync_on_rewrite());
+        if wanted.replicas_max > 0 && !self.can_wait {
+            findings.push(Finding::bad(
+                "wait",
+                "refused",
+                "allowed to this user, as store.acknowledge asks for replicas",
+            ));
+        }
         self.at_node(findings)
     }
 

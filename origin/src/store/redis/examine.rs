@@ -133,7 +133,10 @@ impl Node {
             let found: Option<BTreeMap<String, String>> = self.ask_if_allowed(&command).await?;
             config.extend(found.into_iter().flatten());
         }
+        // For no replica it returns at once.
+        let waited: Option<u64> = self.ask_if_allowed(redis::cmd("WAIT").arg(0).arg(0)).await?;
         Ok(Reading {
+            can_wait: waited.is_some(),
             node: self.address.as_ref().map(|(host, port)| format!("{host}:{port}")),
             info: info.as_deref().map(Fields::of_info),
             config: (!config.is_empty()).then(|| Fields::of_pairs(config)),

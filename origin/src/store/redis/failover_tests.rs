@@ -68,6 +68,9 @@ async fn a_user_of_the_access_list_is_enough() {
     let name = Risk::UnknownSettings.name();
     assert!(matches!(open(&store).await.err(), Some(StoreError::Unsuitable(text)) if text.contains(name)));
     let store = config::Store { accept: vec![Risk::UnknownSettings], ..store };
+    let asking = config::Store { acknowledge: replicated(100), ..store.clone() };
+    let report = examine(&asking, Duration::from_secs(2)).await.unwrap();
+    assert!(report.findings.iter().any(|finding| finding.check == "wait"), "it may not call WAIT either: {report:?}");
     contract::check(&open(&store).await.unwrap()).await;
     assert!(open(&config(&url("wrong"))).await.is_err());
     assert!(open(&config(&server.url())).await.is_err());

@@ -21,7 +21,7 @@ fn config(fsync: &str) -> Fields {
 
 fn reading(info: &str, config: Option<Fields>) -> Reading {
     let latencies = (1..=100).map(Duration::from_micros).collect();
-    Reading { node: None, info: Some(Fields::of_info(info)), config, ahead_ms: Some(-3), latencies }
+    Reading { node: None, info: Some(Fields::of_info(info)), config, can_wait: true, ahead_ms: Some(-3), latencies }
 }
 
 fn wanted(replicas: u64) -> Wanted {
@@ -102,6 +102,9 @@ fn a_server_that_cannot_confirm_is_bad() {
         let last = findings.last().unwrap();
         assert_eq!((last.check, last.status, last.risk), ("replicas", Status::Bad, None), "{last:?}");
     }
+    let refused = Reading { can_wait: false, ..reading(PRIMARY, Some(config("always"))) };
+    let checks = |replicas| refused.durability(&wanted(replicas)).iter().any(|finding| finding.check == "wait");
+    assert!(checks(1) && !checks(0));
 }
 
 #[test]
