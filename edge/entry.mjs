@@ -15,7 +15,7 @@ const wasm = app.prototype;
 
 // The verdicts of `check` in gate.rs.
 const [UNREADY, ALLOW, ANONYMOUS, REFUSE, ASK_HUB, ASK_ORIGIN, RENEW, RESERVED] = [0, 1, 2, 3, 4, 5, 6, 7];
-const [TOO_LARGE, SESSION, SIGN_OUT] = [8, 9, 10];
+const [TOO_LARGE, SESSION, SIGN_OUT, METADATA] = [8, 9, 10, 11];
 const [NOBODY_LATELY, NOBODY, HUB, ORIGIN] = [0, 1, 2, 3];
 
 const PULL_MS_MIN = 200; // between pulls in the background
@@ -112,6 +112,7 @@ function answer(said, req, env, ctx, asked, renewal) {
     case RESERVED: return reserved(req, env);
     case SESSION: return session(req, env, output(said).split("\n"), renewal?.lines);
     case SIGN_OUT: return signOut(env, output(said).split("\n"));
+    case METADATA: return new Response(output(said), { headers: { "content-type": "application/json", ...POSTURE } });
     default: return refuse(["431", "too_large", "", "", "the URL and the headers that count are too large together"]);
   }
 }

@@ -85,6 +85,8 @@ enum Verdict {
     Session = 9,
     /// The session is to end; out: access and refresh token, a line each, as far as they are there.
     SignOut = 10,
+    /// The metadata of the resource are asked for; out: these, as JSON.
+    Metadata = 11,
 }
 
 /// Prepares the gate of this isolate, with an empty replica that is not ready until frames came.
@@ -162,7 +164,10 @@ pub fn session_cookies(access: &str, refresh: &str) -> Result<String, JsError> {
 #[wasm_bindgen]
 pub fn session_over() -> String {
     let mut said = String::new();
-    Refusal::session_over(&session_route()).write(&mut said);
+    GATE.with_borrow(|gate| {
+        let resource = gate.as_ref().and_then(|gate| gate.settings.resource.as_ref());
+        Refusal::session_over(&session_route()).naming(resource).write(&mut said);
+    });
     said
 }
 
@@ -210,7 +215,7 @@ impl Gate {
             Ok(judged) => judged,
             Err(refused) => {
                 self.count(refused.name);
-                refused.write(said);
+                refused.naming(self.settings.resource.as_ref()).write(said);
                 (Verdict::Refuse, 0)
             }
         }
@@ -227,6 +232,15 @@ impl Gate {
         let place = request::place(facts)?;
         let own = Own::of(place.path.as_str());
         let Self { policy, settings, replica, tokens, session_route, .. } = self;
+        let metadata = settings.resource.as_ref();
+        let metadata = metadata.and_then(|it| it.metadata_at(place.target.authority, place.path.as_str()));
+        if let Some(metadata) = metadata {
+            if facts.method != "GET" {
+                return Err(Refusal::method(vec!["GET"]));
+            }
+            said.push_str(metadata);
+            return Ok((Verdict::Metadata, 0));
+        }
         let (index, route) = match own {
             Some(Own::Reserved) => return Ok((Verdict::Reserved, 0)),
             Some(Own::Session | Own::SignOut) => (0, &*session_route),

@@ -1,6 +1,6 @@
 //! Answers of the gate itself.
 
-use shared::{decision::Denied, policy::Route, request::RequestError, revocation::ScopeKind};
+use shared::{decision::Denied, policy::Route, request::RequestError, resource::Resource, revocation::ScopeKind};
 
 /// An answer that is not the application's.
 pub(crate) struct Refusal {
@@ -36,6 +36,15 @@ impl Refusal {
     /// Routes have this host and path, with these methods only.
     pub(crate) fn method(allowed: Vec<&str>) -> Self {
         Self { allow: allowed.join(", "), ..Self::plain(405, "method", "this method is not allowed here; see Allow") }
+    }
+
+    /// Names the metadata of the resource wherever a token is asked for (RFC 9728 §5.1).
+    pub(crate) fn naming(mut self, resource: Option<&Resource>) -> Self {
+        if let (401, Some(resource)) = (self.status, resource) {
+            self.challenge.push_str(", ");
+            self.challenge.push_str(&resource.challenge_parameter());
+        }
+        self
     }
 
     /// Five lines: status, name, `WWW-Authenticate`, `Allow`, detail.

@@ -7,6 +7,7 @@ use shared::{
     cookie::{ACCESS_COOKIE, REFRESH_COOKIE},
     keys::{KeyError, KeySet, PublicKey},
     request::CookieNames,
+    resource::Resource,
 };
 
 /// Clocks of store and gate further apart than this are a fault, not a setting.
@@ -80,6 +81,8 @@ pub(crate) struct Settings {
     pub(crate) issuer: String,
     /// The audience that a token must be meant for.
     pub(crate) audience: String,
+    /// What is published of the resource, if the audience is the URL of one.
+    pub(crate) resource: Option<Resource>,
     /// Whom the gate believes.
     pub(crate) trust: Trust,
     /// How far apart the clocks of store and gate may be.
@@ -104,9 +107,12 @@ impl Settings {
                 _ => return Err(SettingsError::Skew(text)),
             },
         };
+        let issuer = filled(bindings.issuer).ok_or(SettingsError::Missing("ISSUER"))?;
+        let audience = filled(bindings.audience).ok_or(SettingsError::Missing("AUDIENCE"))?;
         Ok(Self {
-            issuer: filled(bindings.issuer).ok_or(SettingsError::Missing("ISSUER"))?,
-            audience: filled(bindings.audience).ok_or(SettingsError::Missing("AUDIENCE"))?,
+            resource: Resource::new(&audience, &issuer),
+            issuer,
+            audience,
             trust,
             skew_max: Duration::from_millis(skew_ms),
             access_cookie: cookie_name("ACCESS_COOKIE", bindings.access_cookie, ACCESS_COOKIE)?,

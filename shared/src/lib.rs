@@ -30,6 +30,7 @@ pub mod policy_text;
 pub mod refresh;
 pub mod replica;
 pub mod request;
+pub mod resource;
 pub mod revocation;
 pub mod roster;
 pub mod session;

@@ -68,7 +68,7 @@ async fn every_vector_has_one_verdict_natively_and_at_the_gate() -> Tested {
     let settings = GateSettings::default().with("ISSUER", ISSUER).with("AUDIENCE", AUDIENCE);
     let settings = settings.with("TRUSTED_JWKS", &forge.jwks()).with_upstream("app", upstream.address());
     let gate = GatePlace::new(POLICY)?.start(settings).await?;
-    let challenge = r#"Bearer realm="portcullis", error="invalid_token""#;
+    let challenge = r#"Bearer realm="portcullis", error="invalid_token", resource_metadata="https://app.example/.well-known/oauth-protected-resource""#;
     let mut told = BTreeSet::new();
     for Vector { id, name, token, refused } in &vectors {
         let answer = gate.request(Method::GET, "/app/x").bearer_auth(token).send().await?;
