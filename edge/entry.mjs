@@ -185,7 +185,7 @@ async function waitForHub(env, ctx) {
 
 async function renew(req, env, ctx, asked, token) {
   try {
-    const tokens = await exchange(env, token);
+    const tokens = await exchange(req, env, token);
     if (tokens === null) return refuse(wasm.session_over().split("\n"), cookies());
     const renewal = { token: tokens.access_token, lines: cookies(tokens) };
     return await answer(check(req, env, asked, Date.now(), renewal.token), req, env, ctx, asked, renewal);

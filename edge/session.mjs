@@ -11,9 +11,13 @@ const JSON_TYPE = { "content-type": "application/json", ...POSTURE };
 /** The `Set-Cookie` lines of new tokens; without any, those that take the cookies away. */
 export const cookies = ({ access_token = "", refresh_token = "" } = {}) => wasm.session_cookies(access_token, refresh_token).split("\n");
 
-/** New tokens for a refresh token; null if the session is over. Everything else is a failure that ends no session. */
-export async function exchange(env, token) {
-  const answer = await oauth(env, "token", { grant_type: "refresh_token", refresh_token: token });
+/**
+ * New tokens for a refresh token; null if the session is over. Everything else is a failure that ends no session. The origin
+ * hears the browser's user agent: a token that comes from another one is reuse, and no retry.
+ */
+export async function exchange(req, env, token) {
+  const fields = { grant_type: "refresh_token", refresh_token: token };
+  const answer = await oauth(env, "token", fields, { "user-agent": req.headers.get("user-agent") ?? "" });
   const said = await answer.json();
   if (answer.ok) return said;
   if (answer.status === 400 && said.error === "invalid_grant") return null;
@@ -69,9 +73,10 @@ function failed(error) {
 /** The address of the origin, without a slash at its end. */
 export const originUrl = (env) => (env.ORIGIN_URL ?? "").replace(/\/+$/, "");
 
-function oauth(env, endpoint, fields) {
+function oauth(env, endpoint, fields, headers = {}) {
   const body = new URLSearchParams({ ...fields, client_id: env.CLIENT_ID || "web" });
-  return fetch(`${originUrl(env)}/oauth2/${endpoint}`, { method: "POST", body, signal: AbortSignal.timeout(ORIGIN_MS_MAX) });
+  const init = { method: "POST", headers, body, signal: AbortSignal.timeout(ORIGIN_MS_MAX) };
+  return fetch(`${originUrl(env)}/oauth2/${endpoint}`, init);
 }
 
 function me(env, token, path, method) {
