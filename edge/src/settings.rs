@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use serde::Deserialize;
 use shared::{
-    cookie::{ACCESS_COOKIE, REFRESH_COOKIE},
+    cookie::{self, ACCESS_COOKIE, NAME_BYTES_MAX, REFRESH_COOKIE},
     keys::{KeyError, KeySet, PublicKey},
     request::CookieNames,
     resource::Resource,
@@ -49,9 +49,12 @@ pub(crate) enum SettingsError {
     /// A number is none, or out of range.
     #[error("CLOCK_SKEW_MS_MAX must be a number from 0 to {CLOCK_SKEW_MS_MAX}; it is {0:?}")]
     Skew(String),
-    /// Not a cookie name.
-    #[error("{0} must be a cookie name: letters, digits, - and _")]
+    /// Not a name for the cookie of a credential.
+    #[error("{0} must be __Host- with letters, digits, - and _ after it, at most {NAME_BYTES_MAX} bytes in all")]
     Cookie(&'static str),
+    /// One name for two cookies.
+    #[error("ACCESS_COOKIE and REFRESH_COOKIE must be two names")]
+    SameCookie,
     /// An origin without a way to believe it.
     #[error(
         "FEED_KEYS is missing: ORIGIN_URL is set, and without the origin's feed key nothing that it revokes is known"
@@ -109,14 +112,19 @@ impl Settings {
         };
         let issuer = filled(bindings.issuer).ok_or(SettingsError::Missing("ISSUER"))?;
         let audience = filled(bindings.audience).ok_or(SettingsError::Missing("AUDIENCE"))?;
+        let access_cookie = cookie_name("ACCESS_COOKIE", bindings.access_cookie, ACCESS_COOKIE)?;
+        let refresh_cookie = cookie_name("REFRESH_COOKIE", bindings.refresh_cookie, REFRESH_COOKIE)?;
+        if !cookie::are_apart(&access_cookie, &refresh_cookie) {
+            return Err(SettingsError::SameCookie);
+        }
         Ok(Self {
             resource: Resource::new(&audience, &issuer),
             issuer,
             audience,
             trust,
             skew_max: Duration::from_millis(skew_ms),
-            access_cookie: cookie_name("ACCESS_COOKIE", bindings.access_cookie, ACCESS_COOKIE)?,
-            refresh_cookie: cookie_name("REFRESH_COOKIE", bindings.refresh_cookie, REFRESH_COOKIE)?,
+            access_cookie,
+            refresh_cookie,
         })
     }
 
@@ -144,8 +152,7 @@ fn trust(bindings: &Bindings) -> Result<Trust, SettingsError> {
 
 fn cookie_name(name: &'static str, found: Option<String>, default: &str) -> Result<String, SettingsError> {
     let found = filled(found).unwrap_or_else(|| default.to_owned());
-    let good = found.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    if good { Ok(found) } else { Err(SettingsError::Cookie(name)) }
+    if cookie::is_name(&found) { Ok(found) } else { Err(SettingsError::Cookie(name)) }
 }
 
 fn filled(text: Option<String>) -> Option<String> {

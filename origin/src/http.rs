@@ -39,6 +39,7 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
+use shared::request::CookieNames;
 use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -47,7 +48,7 @@ use self::{openapi::Document, rates::Rates};
 use crate::{
     apikeys::ApiKeys,
     audit::Trail,
-    config::{Config, secrets::ManagementKey},
+    config::{self, Config, secrets::ManagementKey},
     feed::Feed,
     idempotency::Answers,
     keys::Keys,
@@ -76,6 +77,15 @@ struct Shared {
     api_keys: ApiKeys,
     answers: Answers,
     trail: Trail,
+    access_cookie: String,
+    refresh_cookie: String,
+}
+
+impl Shared {
+    /// The names of the cookies that hold credentials.
+    fn cookies(&self) -> CookieNames<'_> {
+        CookieNames { access: &self.access_cookie, refresh: &self.refresh_cookie }
+    }
 }
 
 /// The parts of an [`App`].
@@ -145,7 +155,10 @@ pub fn router(parts: AppParts, administration: Administration, config: &Config) 
     let (management, openapi) = routes();
     let Administration { api_keys, answers, trail } = administration;
     let rates = Rates::new(&config.limits, &config.server.client_address_header);
-    let app = App(Arc::new(Shared { document: Document::new(&openapi)?, rates, api_keys, answers, trail, parts }));
+    let config::Tokens { access_cookie, refresh_cookie, .. } = config.tokens.clone();
+    let document = Document::new(&openapi)?;
+    let shared = Shared { document, rates, api_keys, answers, trail, parts, access_cookie, refresh_cookie };
+    let app = App(Arc::new(shared));
     let management = management.route_layer(from_fn_with_state(app.clone(), management::guard));
     let public = Router::new()
         // The path is that of the configuration, whatever it looks like to the router.

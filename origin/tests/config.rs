@@ -67,6 +67,8 @@ fn a_wrong_value_is_refused_by_name_with_what_is_allowed() {
         ("[[clients]]\nid = \"a\"\nkind = \"public\"\nscopes = [\"a b\"]", &["clients[0].scopes", "a b"]),
         ("[[clients]]\nid = \"a\"\nkind = \"public\"\naccess_ttl_s = 5", &["clients[0].access_ttl_s", "60 to 3600"]),
         ("[tokens]\nunregistered_clients = \"maybe\"", &["tokens.unregistered_clients", "maybe", "refuse", "public"]),
+        ("[tokens]\naccess_cookie = \"at\"", &["tokens.access_cookie", "at", "__Host-"]),
+        ("[tokens]\nrefresh_cookie = \"__Host-Http-AT\"", &["tokens.refresh_cookie", "another name"]),
         ("[tokens", &["TOML"]),
     ];
     for (text, expected) in table {

@@ -14,6 +14,22 @@ pub const ACCESS_COOKIE: &str = "__Host-Http-at";
 /// The refresh token's cookie by default.
 pub const REFRESH_COOKIE: &str = "__Host-Http-rt";
 
+/// The longest name, with room for a token beside it in the 4,096 bytes that browsers keep (COO-07).
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Whether a cookie of this name may hold a credential: browsers keep the promise of its prefix, that it is of this host
+/// alone and was set over HTTPS (COO-02; RFC 6265bis section 4.1.3). `__Host-`, then letters, digits, `-` and `_`.
+pub fn is_name(name: &str) -> bool {
+    let rest = name.strip_prefix("__Host-").unwrap_or_default();
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    !rest.is_empty() && name.len() <= NAME_BYTES_MAX && rest.bytes().all(is_good)
+}
+
+/// Whether two names are kept apart, by those too who take upper and lower case for the same (COO-11).
+pub fn are_apart(one: &str, other: &str) -> bool {
+    !one.eq_ignore_ascii_case(other)
+}
+
 /// Why no value can be taken from a `Cookie` header (400).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CookieError {
@@ -158,6 +174,20 @@ mod tests {
     }
 
     /// COO-07: name and value of the largest token have at most 4,096 bytes.
+    /// COO-02, COO-03, COO-08, COO-11.
+    #[test]
+    fn the_cookie_of_a_credential_has_a_name_with_a_promise() {
+        for good in [ACCESS_COOKIE, REFRESH_COOKIE, "__Host-app", "__Host-Http-app_at-1"] {
+            assert!(is_name(good), "{good}");
+        }
+        let long = format!("__Host-{}", "x".repeat(NAME_BYTES_MAX));
+        for bad in ["", "app", "__Secure-app", "__host-app", "__Host-", "__Host-a b", "__Host-a;b", "__Host-é", &long]
+        {
+            assert!(!is_name(bad), "{bad}");
+        }
+        assert!(are_apart(ACCESS_COOKIE, REFRESH_COOKIE) && !are_apart("__Host-at", "__Host-AT"));
+    }
+
     #[test]
     fn the_largest_token_fits_a_cookie() {
         for (name, longest) in

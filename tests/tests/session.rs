@@ -1,6 +1,8 @@
 //! What a browser sees and does with its own session, through the gate on the application's host.
 
-use portcullis_tests::{Opened, Setting, TestGate, eventually, set_cookies};
+use portcullis_tests::{
+    GatePlace, GateSettings, Opened, POLICY, Setting, TestGate, TestOrigin, eventually, set_cookies,
+};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -138,5 +140,62 @@ async fn signing_out_ends_the_session_before_the_cookies_go() -> Tested {
         (503, 0),
         "nothing is lost, and it may be repeated"
     );
+    Ok(())
+}
+
+/// REF-05: the gate says whose browser renews. The same one may try again; from another one it is reuse, and no retry.
+#[tokio::test]
+async fn a_renewal_from_another_browser_is_reuse() -> Tested {
+    let setting = Setting::start().await?;
+    let opened = open(&setting, "dora", "Laptop").await?;
+    let renew = async |agent: &str| -> anyhow::Result<Response> {
+        let request = setting.gate.request(Method::GET, "/app/x").header("user-agent", agent);
+        Ok(request.header("cookie", format!("__Host-Http-rt={}", opened.refresh)).send().await?)
+    };
+    let (first, again) = (renew("Browser/1").await?, renew("Browser/1").await?);
+    assert_eq!((first.status().as_u16(), again.status().as_u16()), (200, 200));
+    let refresh = |answer: &Response| set_cookies(answer).into_iter().find(|line| line.starts_with("__Host-Http-rt="));
+    assert_eq!(refresh(&first), refresh(&again), "one successor");
+    assert_eq!(renew("Stolen/1").await?.status(), 401);
+    let path = format!("/v1/sessions/{}", opened.session);
+    let (_, shown) = setting.origin.manage(Method::GET, &path, json!({})).await?;
+    assert_eq!((&shown["state"], &shown["reason"]), (&json!("ended"), &json!("token_reuse")));
+    let metrics = setting.origin.request(Method::GET, "/metrics").send().await?.text().await?;
+    let counted = metrics.lines().find(|line| line.contains("refresh_reuses_total{class=\"other_client\"}"));
+    assert!(counted.is_some_and(|line| !line.ends_with(" 0")), "{counted:?}");
+    setting.origin.stop().await;
+    Ok(())
+}
+
+/// COO-02: other names, the same at origin and gate: what the origin says to set is what the gate reads and renews.
+#[tokio::test]
+async fn cookies_have_the_names_of_the_configuration() -> Tested {
+    const NAMES: [&str; 2] = ["__Host-app", "__Host-app-renewal"];
+    let directory = tempfile::tempdir()?;
+    let place = GatePlace::new(POLICY)?;
+    let origin = TestOrigin::start_with(directory.path(), |config| {
+        config.hubs = vec![place.hub()];
+        [config.tokens.access_cookie, config.tokens.refresh_cookie] = NAMES.map(str::to_owned);
+    })
+    .await?;
+    let settings = GateSettings::of(&origin).with("ACCESS_COOKIE", NAMES[0]).with("REFRESH_COOKIE", NAMES[1]);
+    let gate = place.start(settings).await?;
+    gate.ready().await?;
+    let body = json!({ "subject": "alice", "client_id": "web" });
+    let (_, opened) = origin.manage(Method::POST, "/v1/sessions", body).await?;
+    let lines: Vec<&str> = opened["set_cookie"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let named =
+        |lines: &[&str]| lines.iter().filter_map(|line| line.split('=').next()).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(named(&lines), NAMES);
+    let value = |line: &str| line.split(';').next().unwrap_or_default().to_owned();
+    for (cookie, renewed) in [(value(lines[0]), 0), (value(lines[1]), 2)] {
+        let answer = gate.request(Method::GET, "/self/x").header("cookie", cookie).send().await?;
+        let said = set_cookies(&answer);
+        assert_eq!((answer.status().as_u16(), said.len()), (204, renewed));
+        assert_eq!(named(&said.iter().map(String::as_str).collect::<Vec<_>>()), &NAMES[..renewed]);
+    }
+    let of_before = format!("__Host-Http-at={}", opened["access_token"].as_str().unwrap_or_default());
+    assert_eq!(gate.request(Method::GET, "/self/x").header("cookie", of_before).send().await?.status(), 401);
+    origin.stop().await;
     Ok(())
 }

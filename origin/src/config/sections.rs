@@ -4,6 +4,7 @@ use std::{net::SocketAddr, num::NonZeroU8, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use shared::{
+    cookie::{ACCESS_COOKIE, REFRESH_COOKIE},
     roster::{Limit, OnLimit},
     session::{Lifetimes, Policy, Tier},
 };
@@ -55,6 +56,10 @@ pub struct Tokens {
     pub retry_window_s: u64,
     /// What a `client_id` means that no `[[clients]]` names.
     pub unregistered_clients: Unregistered,
+    /// Name of the cookie that holds an access token.
+    pub access_cookie: String,
+    /// Name of the cookie that holds a refresh token.
+    pub refresh_cookie: String,
 }
 
 impl Default for Tokens {
@@ -68,6 +73,8 @@ impl Default for Tokens {
             key_rotation_s: 2_592_000,
             retry_window_s: 30,
             unregistered_clients: Unregistered::Refuse,
+            access_cookie: ACCESS_COOKIE.to_owned(),
+            refresh_cookie: REFRESH_COOKIE.to_owned(),
         }
     }
 }

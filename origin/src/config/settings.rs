@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use shared::cookie::{are_apart, is_name};
+
 use super::{
     Config, ConfigError,
     clients::{self, CLIENTS_MAX, Client, Refused},
@@ -33,6 +35,8 @@ enum Rule {
 
 /// What stands for a level of acknowledgement.
 const LEVELS: &str = "local, or replicated N with N from 1 to 5 (Redis WAIT; not in a cluster)";
+
+const COOKIE_NAMES: &str = "__Host- with letters, digits, - and _ after it, at most 64 bytes in all";
 
 const SETTINGS: &[Setting] = &[
     Setting {
@@ -118,6 +122,16 @@ const SETTINGS: &[Setting] = &[
             value: |c| serialized(&c.tokens.unregistered_clients),
             accepts: |_| true,
         },
+    },
+    Setting {
+        key: "tokens.access_cookie",
+        about: "Name of the access token's cookie in Set-Cookie lines: that of the gates (ACCESS_COOKIE).",
+        rule: Rule::Text { allowed: COOKIE_NAMES, value: |c| c.tokens.access_cookie.clone(), accepts: is_name },
+    },
+    Setting {
+        key: "tokens.refresh_cookie",
+        about: "Name of the refresh token's cookie: that of the gates (REFRESH_COOKIE).",
+        rule: Rule::Text { allowed: COOKIE_NAMES, value: |c| c.tokens.refresh_cookie.clone(), accepts: is_name },
     },
     Setting {
         key: "sessions.tier",
@@ -386,6 +400,11 @@ pub(super) fn check(config: &Config, place: impl Fn(&str) -> String) -> Result<(
             let allowed = format!("at most sessions.{tier}_absolute_s");
             return Err(wrong(&format!("sessions.{tier}_idle_s"), idle_s.to_string(), allowed));
         }
+    }
+    let tokens = &config.tokens;
+    if !are_apart(&tokens.access_cookie, &tokens.refresh_cookie) {
+        let allowed = "another name than tokens.access_cookie".to_owned();
+        return Err(wrong("tokens.refresh_cookie", format!("{:?}", tokens.refresh_cookie), allowed));
     }
     check_clients(&config.clients, &wrong)?;
     check_hubs(&config.hubs, wrong)

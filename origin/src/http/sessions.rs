@@ -40,7 +40,7 @@ pub(super) async fn open(
     Body(body): Body<OpenBody>,
 ) -> Result<(StatusCode, HeaderMap, Json<OpenedBody>), Problem> {
     caller.check(body.tenant.as_ref())?;
-    Ok(created(app.service.open(body.try_into()?).await?))
+    Ok(created(&app, app.service.open(body.try_into()?).await?))
 }
 
 /// `POST /v1/sessions/{sid}/step-up`: opens a session with a new id in the place of this one, which ends.
@@ -61,7 +61,7 @@ pub(super) async fn step_up(
     Segment(sid): Segment<SessionId>,
     Body(body): Body<StepUpBody>,
 ) -> Result<(StatusCode, HeaderMap, Json<OpenedBody>), Problem> {
-    Ok(created(app.service.step_up(sid, body.try_into()?).await?))
+    Ok(created(&app, app.service.step_up(sid, body.try_into()?).await?))
 }
 
 /// `GET /v1/sessions/{sid}`: what is known of a session, without any credential.
@@ -122,8 +122,8 @@ pub(super) async fn set_scope(
     Ok(Json(app.service.set_scope(sid, body.scope).await?.into()))
 }
 
-fn created(opened: Opened) -> (StatusCode, HeaderMap, Json<OpenedBody>) {
+fn created(app: &App, opened: Opened) -> (StatusCode, HeaderMap, Json<OpenedBody>) {
     let mut headers = HeaderMap::new();
     no_store(&mut headers);
-    (StatusCode::CREATED, headers, Json(opened.into()))
+    (StatusCode::CREATED, headers, Json(OpenedBody::new(opened, app.0.cookies())))
 }

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use shared::{
-    cookie::{ACCESS_COOKIE, REFRESH_COOKIE, session_cookie},
+    cookie::session_cookie,
     id::{ClientId, Role, SessionId, SubjectId, TenantId},
+    request::CookieNames,
     roster::OnLimit,
     session::{Device, EndReason, Initiator, MetadataError, Tier},
     time::Timestamp,
@@ -185,13 +186,14 @@ impl TryFrom<StepUpBody> for StepUpSession {
     }
 }
 
-impl From<Opened> for OpenedBody {
-    fn from(opened: Opened) -> Self {
+impl OpenedBody {
+    /// For a browser that keeps its tokens in the cookies of these names.
+    pub(super) fn new(opened: Opened, cookies: CookieNames<'_>) -> Self {
         let tokens = opened.tokens;
         Self {
             set_cookie: vec![
-                session_cookie(ACCESS_COOKIE, &tokens.access_token),
-                session_cookie(REFRESH_COOKIE, &tokens.refresh_token),
+                session_cookie(cookies.access, &tokens.access_token),
+                session_cookie(cookies.refresh, &tokens.refresh_token),
             ],
             session_id: opened.session_id,
             access_token: tokens.access_token,
