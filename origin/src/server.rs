@@ -24,7 +24,7 @@ use crate::{
     http::{self, Administration, AppParts, OAuthMetadata},
     idempotency::Answers,
     keys::{AnswerSealer, Keys},
-    service::Service,
+    service::{Service, lifetimes::LOOK_EVERY},
     shell,
     store::{AnyStore, StoreError},
     telemetry::metrics::{self, Metrics},
@@ -67,8 +67,10 @@ impl Server {
         feed::rejoin(&feed, &config).await?;
         feed.follow(Duration::ZERO).await.context("cannot read the floor log")?;
         let service = Service::new(Arc::clone(&store), Arc::clone(&keys), Arc::clone(&feed), &config, &secrets)?;
+        let service = Arc::new(service);
+        service.note_lifetimes(shell::now()).await.context("cannot note how long tokens live")?;
         let parts = AppParts {
-            service: Arc::new(service),
+            service: Arc::clone(&service),
             feed: Arc::clone(&feed),
             keys,
             metadata: OAuthMetadata::new(config.issuer(), &config.server.public_url),
@@ -94,6 +96,7 @@ impl Server {
         let (stop_feed, feed_stopped) = watch::channel(false);
         let mut tasks = spawn_tasks(Arc::clone(&feed), &config, metrics, &feed_stopped)?;
         tasks.spawn(audit_writer.run());
+        tasks.spawn(keep_lifetimes_noted(service, feed_stopped.clone()));
         let serving = tokio::spawn(serve(listener, router, stopped));
         tracing::info!(event = "sys_startup", %address, store = %config.store.url, hubs = config.hubs.len());
         // Reading the log and two pushes to each hub, side by side.
@@ -183,6 +186,19 @@ async fn serve(listener: TcpListener, router: axum::Router, mut stopped: watch::
             let _ = stopped.wait_for(|stopped| *stopped).await;
         })
         .await
+}
+
+async fn keep_lifetimes_noted(service: Arc<Service>, mut stopped: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        }
+        if let Err(error) = service.note_lifetimes(shell::now()).await {
+            tracing::warn!(event = "lifetimes_not_noted", reason = %error);
+        }
+    }
 }
 
 fn spawn_tasks(

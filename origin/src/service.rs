@@ -22,6 +22,7 @@ pub mod keys;
 mod life_faults;
 #[cfg(test)]
 mod life_model;
+pub(crate) mod lifetimes;
 mod limit;
 pub mod open;
 pub mod own;
@@ -78,6 +79,7 @@ pub struct Service {
     token_endpoint: String,
     audience: String,
     access_ttl: Duration,
+    longest: lifetimes::Longest,
     skew_max: Duration,
     remember: Duration,
     recent_auth: Duration,
@@ -106,12 +108,14 @@ impl Service {
     ) -> anyhow::Result<Self> {
         let tags = session_tags(&secrets.master_key).context("cannot derive the key of session tags")?;
         let age_max = Duration::from_secs(config.limits.subjects_cached_s);
+        let clients = Clients::new(config).context("cannot read the clients")?;
         Ok(Self {
             store,
             keys,
             feed,
+            longest: lifetimes::Longest::new(clients.access_ttl_max()),
             peppers: Peppers::new(&secrets.master_key).context("cannot derive the refresh pepper")?,
-            clients: Clients::new(config).context("cannot read the clients")?,
+            clients,
             issuer: config.issuer().to_owned(),
             token_endpoint: format!("{}/oauth2/token", config.server.public_url),
             audience: config.tokens.audience.clone(),
@@ -142,7 +146,7 @@ impl Service {
     /// A floor that outlives every token under it that was made until `now`, and every backup of the store that may be put
     /// back.
     fn floor(&self, key: FloorKey, lowest: Version, now: Timestamp) -> Floor {
-        let kept = self.clients.access_ttl_max().saturating_add(self.skew_max).saturating_add(FLOOR_MARGIN);
+        let kept = self.longest.get().saturating_add(self.skew_max).saturating_add(FLOOR_MARGIN);
         let kept = kept.max(self.remember);
         Floor { key, lowest, forget_at: Timestamp::from_secs(now.saturating_add(kept).as_secs_ceil()) }
     }

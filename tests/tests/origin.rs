@@ -238,3 +238,26 @@ async fn copy_keys(from: &std::path::Path, to: &std::path::Path) -> anyhow::Resu
     store_in(to).await?.swap(&Key::Keys, None, &sealed, None).await?;
     Ok(())
 }
+
+/// A floor outlives the tokens of before a restart too, after which tokens live shorter; without such, it is forgotten early.
+#[tokio::test]
+async fn a_floor_outlives_tokens_of_an_earlier_configuration() -> Tested {
+    for (before_s, kept) in [(3_600, 3_600..4_000), (60, 60..400)] {
+        let directory = tempfile::tempdir()?;
+        let origin = TestOrigin::start_with(directory.path(), |config| config.tokens.access_ttl_s = before_s).await?;
+        let opened = open(&origin, "alice").await?;
+        assert_eq!(opened["expires_in"], before_s);
+        let mut config = origin.stop().await;
+        config.tokens.access_ttl_s = 60;
+        let origin = TestOrigin::start_again(config).await?;
+        let path = format!("/v1/sessions/{}/revoke", text(&opened, "session_id"));
+        let (status, revoked) = origin.manage(Method::POST, &path, json!({})).await?;
+        assert_eq!(status, 200, "{revoked}");
+        origin.stop().await;
+        let snapshot = store_in(directory.path()).await?.snapshot().await?;
+        let ended = revoked["acknowledged_at_ms"].as_u64().unwrap_or_default() / 1_000;
+        let kept_s: Vec<u64> = snapshot.floors.iter().map(|floor| floor.forget_at.as_secs() - ended).collect();
+        assert!(matches!(kept_s.as_slice(), [kept_s] if kept.contains(kept_s)), "{kept_s:?}, not {kept:?}");
+    }
+    Ok(())
+}

@@ -29,6 +29,8 @@ pub enum Key {
     AuditSegment(u16),
     /// The sealed answer to a request, by a hash of its client and its idempotency key.
     IdempotentAnswer([u8; 32]),
+    /// The longest lifetime with which access tokens are made.
+    TokenLifetime,
     /// That everything of another store is being written into this one.
     Import,
 }
@@ -53,6 +55,7 @@ impl Key {
                 (b'g', &slot)
             }
             Self::IdempotentAnswer(hash) => (b'i', hash),
+            Self::TokenLifetime => (b'l', &[]),
             Self::Import => (b'm', &[]),
         };
         [&[kind], id].concat()
@@ -75,6 +78,7 @@ impl Key {
             b'G' => Self::AuditHead,
             b'g' => Self::AuditSegment(u16::from_be_bytes(id.try_into().ok()?)),
             b'i' => Self::IdempotentAnswer(id.try_into().ok()?),
+            b'l' => Self::TokenLifetime,
             b'm' => Self::Import,
             _ => return None,
         };
@@ -103,6 +107,7 @@ pub(crate) mod tests {
             Key::AuditHead,
             Key::AuditSegment(258),
             Key::IdempotentAnswer([3; 32]),
+            Key::TokenLifetime,
             Key::Import,
         ]
     }

@@ -32,6 +32,7 @@ pub(super) fn record(key: &Key) -> String {
         Key::AuditHead => "portcullis:audit".to_owned(),
         Key::AuditSegment(number) => format!("portcullis:audit:{number}"),
         Key::IdempotentAnswer(hash) => format!("portcullis:answer:{}", Base64UrlUnpadded::encode_string(hash)),
+        Key::TokenLifetime => "portcullis:token-lifetime".to_owned(),
         Key::Import => "portcullis:import".to_owned(),
     }
 }
@@ -49,6 +50,7 @@ pub(super) fn parse(name: &str) -> Option<Named> {
             "keys" => Key::Keys,
             "api-keys" => Key::ApiKeys,
             "audit" => Key::AuditHead,
+            "token-lifetime" => Key::TokenLifetime,
             "import" => Key::Import,
             _ => return None,
         },
