@@ -34,10 +34,7 @@ pub enum Scope {
     /// Change subjects, and end all their sessions.
     #[serde(rename = "subjects:write")]
     SubjectsWrite,
-    /// See tenants.
-    #[serde(rename = "tenants:read")]
-    TenantsRead,
-    /// Change tenants, and end all their sessions.
+    /// End all sessions of a tenant.
     #[serde(rename = "tenants:write")]
     TenantsWrite,
     /// End, or let renew, the sessions of everyone.
@@ -49,12 +46,6 @@ pub enum Scope {
     /// Rotate and retire signing keys.
     #[serde(rename = "keys:write")]
     KeysWrite,
-    /// See OAuth clients.
-    #[serde(rename = "clients:read")]
-    ClientsRead,
-    /// Register and change OAuth clients.
-    #[serde(rename = "clients:write")]
-    ClientsWrite,
     /// Read the audit trail.
     #[serde(rename = "audit:read")]
     AuditRead,
@@ -130,7 +121,8 @@ pub struct ApiKey {
     pub id: ApiKeyId,
     /// For people.
     pub name: String,
-    /// What it may do.
+    /// What it may do. A scope that there is no more grants nothing.
+    #[serde(deserialize_with = "known")]
     pub scopes: Scopes,
     /// The one tenant that it may touch; none for all.
     pub tenant: Option<TenantId>,
@@ -144,6 +136,11 @@ pub struct ApiKey {
     pub last_used_at: Option<u64>,
     /// The newest last; at most two.
     pub(super) secrets: Vec<StoredSecret>,
+}
+
+fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Scopes, D::Error> {
+    let scopes = Vec::<String>::deserialize(deserializer)?;
+    Ok(scopes.iter().filter_map(|scope| scope.parse().ok()).collect())
 }
 
 /// The SHA-256 of a secret, and when it ends.
