@@ -41,13 +41,13 @@ pub struct Entry {
     pub at_ms: u64,
     /// The request, as its answer names it.
     pub request_id: String,
-    /// The id of the API key, or `bootstrap`.
+    /// The id of the API key, `bootstrap`, `subject:…` or `client:…`.
     pub actor: String,
     /// The operation.
     pub action: String,
     /// To what: `session:…`, `subject:…`, `tenant:…` and so on.
     pub target: Option<String>,
-    /// The tenant that the actor is bound to, or that was acted on.
+    /// The tenant that was acted on, or that the actor is bound to.
     pub tenant: Option<String>,
     /// As the client gave it.
     pub reason: Option<String>,

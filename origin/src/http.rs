@@ -5,6 +5,7 @@
 //! `/oauth2/token` and `/oauth2/revoke` answers without a key, and `/oauth2/introspect` answers confidential
 //! clients besides.
 
+mod acts;
 mod admission;
 mod answers;
 mod apikeys;

@@ -220,7 +220,7 @@ async fn a_bound_key_stays_within_its_tenant() -> Tested {
 async fn every_act_is_in_the_trail_also_a_refused_one() -> Tested {
     let directory = tempfile::tempdir()?;
     let origin = TestOrigin::start(directory.path(), vec![]).await?;
-    open(&origin, MANAGEMENT_KEY, "alice", "acme").await?;
+    let opened = open(&origin, MANAGEMENT_KEY, "alice", "acme").await?;
     let (id, bound) = make_key(&origin, &["subjects:write", "audit:read"], Some("acme")).await?;
     let request = origin.request(Method::POST, "/v1/subjects/alice/revoke").bearer_auth(&bound);
     let revoked = Answer::read(request.header("Portcullis-Reason", "case 7").json(&json!({})).send().await?).await?;
@@ -241,14 +241,16 @@ async fn every_act_is_in_the_trail_also_a_refused_one() -> Tested {
         })
         .collect();
     let made = format!("api_key:{id}");
+    let opened = format!("session:{}", opened.text("session_id"));
     let expected = [
         ("revoke_tenant", "tenant:other", 200),
         ("revoke_tenant", "tenant:acme", 200),
         ("revoke_session", "session:AAAAAAAAAAAAAAAAAAAAAA", 403),
         ("revoke_subject", "subject:alice", 200),
         ("create_api_key", made.as_str(), 201),
+        ("open_session", opened.as_str(), 201),
     ];
-    assert_eq!(acts, expected, "a read and an opening are no administrative acts");
+    assert_eq!(acts, expected, "a read is no act");
 
     let found = get(&origin, MANAGEMENT_KEY, &format!("/v1/audit?actor={id}&action=revoke_subject")).await?;
     let entry = &found.body["entries"][0];
@@ -259,7 +261,57 @@ async fn every_act_is_in_the_trail_also_a_refused_one() -> Tested {
     assert_eq!(later.body, json!({ "entries": [], "next_cursor": null }));
     let seen = get(&origin, &bound, "/v1/audit").await?;
     let seen: Vec<&Value> = seen.body["entries"].as_array().into_iter().flatten().map(|e| &e["target"]).collect();
-    assert_eq!(seen, [&json!("tenant:acme"), &json!("session:AAAAAAAAAAAAAAAAAAAAAA"), &json!("subject:alice")]);
+    let of_tenant = ["tenant:acme", "session:AAAAAAAAAAAAAAAAAAAAAA", "subject:alice", &made, &opened];
+    assert_eq!(seen, of_tenant.map(Value::from).iter().collect::<Vec<_>>());
+    origin.stop().await;
+    Ok(())
+}
+
+/// What a key for all tenants, a user and an OAuth client do to a session says whose it was.
+#[tokio::test]
+async fn an_act_says_on_which_tenant_it_was() -> Tested {
+    let directory = tempfile::tempdir()?;
+    let origin = TestOrigin::start(directory.path(), vec![]).await?;
+    let open = async |subject: &str| open(&origin, MANAGEMENT_KEY, subject, "acme").await;
+    let (ended, left, signed_out, revoked) =
+        (open("alice").await?, open("alice").await?, open("bob").await?, open("carol").await?);
+    let path = |opened: &Answer| format!("/v1/sessions/{}", opened.text("session_id"));
+    assert_eq!(post(&origin, MANAGEMENT_KEY, &format!("{}/revoke", path(&ended)), json!({})).await?.status, 200);
+    assert_eq!(post(&origin, MANAGEMENT_KEY, "/v1/subjects/alice/disable", json!({})).await?.status, 200);
+    assert_eq!(post(&origin, MANAGEMENT_KEY, "/v1/subjects/alice/enable", json!({})).await?.status, 200);
+    let own = origin.request(Method::POST, "/v1/me/sign-out").bearer_auth(signed_out.text("access_token"));
+    assert_eq!(own.send().await?.status(), 204);
+    for token in [revoked.text("refresh_token"), "rt_unknown"] {
+        let form = [("token", token), ("client_id", "web")];
+        assert_eq!(origin.request(Method::POST, "/oauth2/revoke").form(&form).send().await?.status(), 200);
+    }
+    let made_up = post(&origin, MANAGEMENT_KEY, "/v1/subjects/nobody/revoke", json!({})).await?;
+    assert_eq!(made_up.status, 404);
+
+    let trail = get(&origin, MANAGEMENT_KEY, "/v1/audit").await?;
+    let entries = trail.body["entries"].as_array().cloned().unwrap_or_default();
+    let named = |name: &str| entries.iter().find(|entry| entry["action"] == name).unwrap_or(&Value::Null);
+    for (action, actor, target, tenant) in [
+        ("open_session", "bootstrap", format!("session:{}", revoked.text("session_id")), "acme"),
+        ("revoke_session", "bootstrap", format!("session:{}", ended.text("session_id")), "acme"),
+        ("disable_subject", "bootstrap", "subject:alice".to_owned(), "acme"),
+        ("sign_out", "subject:bob", format!("session:{}", signed_out.text("session_id")), "acme"),
+        ("revoke_token", "client:web", format!("session:{}", revoked.text("session_id")), "acme"),
+    ] {
+        let entry = named(action);
+        assert_eq!((&entry["actor"], &entry["target"]), (&json!(actor), &json!(target)), "{action}");
+        assert_eq!(entry["tenant"], tenant, "{action}");
+    }
+    assert_eq!(named("revoke_subject")["tenant"], Value::Null, "nobody is of no tenant");
+    assert_eq!(
+        entries.iter().filter(|entry| entry["action"] == "revoke_token").count(),
+        1,
+        "an unknown token is no act"
+    );
+    assert!(!trail.body.to_string().contains(left.text("access_token")), "I10");
+    let (_, bound) = make_key(&origin, &["audit:read"], Some("acme")).await?;
+    let seen = get(&origin, &bound, "/v1/audit?action=sign_out").await?;
+    assert_eq!(seen.body["entries"].as_array().map(Vec::len), Some(1), "the tenant's own auditor sees it");
     origin.stop().await;
     Ok(())
 }

@@ -203,10 +203,11 @@ pub(super) async fn remove(
     State(app): State<App>,
     caller: Caller,
     Segment(id): Segment<ApiKeyId>,
-) -> Result<StatusCode, Problem> {
-    check_power(&caller, &seen(&app, &caller, id).await?.scopes)?;
+) -> Result<(StatusCode, Extension<Target>), Problem> {
+    let key = seen(&app, &caller, id).await?;
+    check_power(&caller, &key.scopes)?;
     app.0.api_keys.remove(id, shell::now()).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok((StatusCode::NO_CONTENT, target(&key)))
 }
 
 async fn seen(app: &App, caller: &Caller, id: ApiKeyId) -> Result<ApiKey, Problem> {
@@ -235,6 +236,10 @@ fn new_key(body: CreateBody, caller: &Caller, now: Timestamp) -> Result<NewKey, 
     Ok(NewKey { name: body.name, scopes: body.scopes, tenant: body.tenant, expires_at, created_by: caller.id() })
 }
 
+fn target(key: &ApiKey) -> Extension<Target> {
+    Extension(Target { target: format!("api_key:{}", key.id), tenant: key.tenant.clone() })
+}
+
 fn invalid(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
 }
@@ -242,8 +247,8 @@ fn invalid(detail: impl Into<String>) -> Problem {
 fn issued(status: StatusCode, issued: Issued) -> IssuedAnswer {
     let mut headers = HeaderMap::new();
     no_store(&mut headers);
-    let target = Target(format!("api_key:{}", issued.key.id));
-    (status, headers, Extension(target), Json(IssuedBody { about: issued.key.into(), key: issued.text }))
+    let target = target(&issued.key);
+    (status, headers, target, Json(IssuedBody { about: issued.key.into(), key: issued.text }))
 }
 
 impl From<ApiKey> for ApiKeyView {

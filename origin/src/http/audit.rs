@@ -12,14 +12,16 @@ use crate::audit;
 pub(super) struct AuditEntry {
     /// When it ended, Unix milliseconds.
     at_ms: u64,
-    /// `X-Request-Id` of the answer.
+    /// `X-Request-Id` of an answer of the management API.
     request_id: String,
-    /// The id of the API key, or `bootstrap` for the management key.
+    /// The id of the API key, `bootstrap` for the management key, or who ended a session of their own: `subject:…` by
+    /// `/v1/me`, `client:…` by `/oauth2/revoke`.
     actor: String,
     /// The `operationId` of the call.
     action: String,
     /// `session:…`, `subject:…`, `tenant:…`, `api_key:…` and so on.
     target: Option<String>,
+    /// The tenant that was acted on, or to which the key is bound.
     tenant: Option<String>,
     reason: Option<String>,
     /// The HTTP status of the answer: what was refused is here too.
@@ -39,7 +41,7 @@ pub(super) struct AuditPage {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct AuditQuery {
-    /// The id of an API key, or `bootstrap`.
+    /// The id of an API key, `bootstrap`, `subject:…` or `client:…`.
     actor: Option<String>,
     /// An `operationId`.
     action: Option<String>,

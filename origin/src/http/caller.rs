@@ -70,6 +70,9 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// What a handler acted on, where the path does not say it; goes into the answer's extensions.
+/// What a handler acted on, and of which tenant that is, where the path does not say it; goes into the answer's extensions.
 #[derive(Debug, Clone)]
-pub(crate) struct Target(pub(crate) String);
+pub(crate) struct Target {
+    pub(crate) target: String,
+    pub(crate) tenant: Option<TenantId>,
+}

@@ -62,6 +62,11 @@ impl Problem {
         Self { violated: Some(policy), ..problem }.with(header::RETRY_AFTER, HeaderValue::from(retry_after_s))
     }
 
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// Adds a header.
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));

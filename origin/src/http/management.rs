@@ -14,11 +14,10 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde::Deserialize;
 
 use super::{
-    App,
+    App, acts,
     caller::{Caller, Target},
     error::Problem,
     extract::{SEVERAL_CREDENTIALS, authorization, bearer, body_refusal},
@@ -28,13 +27,9 @@ use super::{
 use crate::{audit::Entry, shell};
 
 const REASON: HeaderName = HeaderName::from_static("portcullis-reason");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest reason, in bytes.
 const REASON_BYTES_MAX: usize = 256;
-
-/// Writes that are no administrative acts: what login services do all day is in the log only.
-const NOT_AUDITED: [&str; 1] = ["open_session"];
 
 /// A refusal in the shape of its path.
 type Refused = Box<Response>;
@@ -101,17 +96,15 @@ pub(super) async fn check(app: &App, path: &str, headers: &HeaderMap) -> Result<
 /// Runs a call of a known caller, and notes it.
 async fn admit(app: &App, caller: Caller, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    let request_id = shell::random().map_or_else(|_| String::new(), |id| Base64UrlUnpadded::encode_string(&id));
+    let request_id = acts::request_id();
     let mut call = call(app, caller, &mut parts, request_id).await;
-    let audited = parts.method != Method::GET && !NOT_AUDITED.contains(&call.operation.id.as_str());
+    let is_act = parts.method != Method::GET;
     let mut response = match run(app, &mut call, parts, body, next).await {
         Ok(response) => response,
         Err(refused) => *refused,
     };
-    if let Ok(id) = HeaderValue::from_str(&call.request_id) {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
-    if audited {
+    acts::name_request(&mut response, &call.request_id);
+    if is_act {
         app.0.trail.note(entry(call, &response)).await;
     }
     response
@@ -139,9 +132,10 @@ async fn run(app: &App, call: &mut Call, mut parts: Parts, body: Body, next: Nex
     if !call.caller.has(call.operation.scopes.as_ref()) {
         return Err(Box::new(lacks_scope(&path)));
     }
-    bounds::check(app, call, &mut parts)
+    let tenant = bounds::check(app, call, &mut parts)
         .await
         .map_err(|problem| refuse(problem, "access_denied", "this API key is bound to a tenant"))?;
+    call.tenant = tenant.map(|tenant| tenant.to_string()).or_else(|| call.tenant.take());
     call.reason =
         reason_header(&parts.headers).map_err(|problem| refuse(problem, "invalid_request", "a header is malformed"))?;
     parts.extensions.insert(call.caller.clone());
@@ -226,14 +220,17 @@ fn reason_of_body(body: &[u8]) -> Option<String> {
 }
 
 fn entry(call: Call, response: &Response) -> Entry {
-    let named = response.extensions().get::<Target>().map(|Target(target)| target.clone());
+    let (target, tenant) = match response.extensions().get::<Target>().cloned() {
+        Some(Target { target, tenant }) => (Some(target), tenant.map(|tenant| tenant.to_string()).or(call.tenant)),
+        None => (call.target, call.tenant),
+    };
     Entry {
         at_ms: shell::now().as_millis(),
         request_id: call.request_id,
         actor: call.caller.id(),
         action: call.operation.id,
-        target: named.or(call.target),
-        tenant: call.tenant,
+        target,
+        tenant,
         reason: call.reason,
         status: response.status().as_u16(),
     }

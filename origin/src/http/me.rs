@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::{
     App,
+    acts::{self, Ended},
     error::{Problem, no_store},
     extract::{Query, SEVERAL_CREDENTIALS, Segment, authorization, bearer},
     paging::{self, PageQuery},
@@ -87,8 +88,8 @@ pub(super) async fn revoke(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let user = user(&app, &headers).await?;
-    app.service.end_own(&user, sid).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let ended = app.service.end_own(&user, sid).await.map_err(Problem::from);
+    noted(&app, &user, "revoke_own_session", sid, ended).await
 }
 
 /// `POST /v1/me/sign-out`: ends the session of the access token.
@@ -101,8 +102,22 @@ pub(super) async fn revoke(
 )]
 pub(super) async fn sign_out(State(app): State<App>, headers: HeaderMap) -> Result<StatusCode, Problem> {
     let user = user(&app, &headers).await?;
-    app.service.sign_out(&user).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let ended = app.service.sign_out(&user).await.map_err(Problem::from);
+    noted(&app, &user, "sign_out", user.session(), ended).await
+}
+
+/// Notes what a user did or was refused.
+async fn noted(
+    app: &App,
+    user: &User,
+    action: &'static str,
+    session: SessionId,
+    ended: Result<(), Problem>,
+) -> Result<StatusCode, Problem> {
+    let status = ended.as_ref().err().map_or(StatusCode::NO_CONTENT, Problem::status);
+    let actor = format!("subject:{}", user.subject());
+    acts::note(app, Ended { actor, action, session, tenant: user.tenant(), status }).await;
+    ended.map(|()| status)
 }
 
 async fn user(app: &App, headers: &HeaderMap) -> Result<User, Problem> {

@@ -3,17 +3,17 @@
 mod bodies;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     http::{HeaderMap, StatusCode},
 };
-use shared::id::SessionId;
+use shared::id::{SessionId, TenantId};
 
 use self::bodies::{OpenBody, OpenedBody, RevokeBody, ScopeBody, StepUpBody};
 use super::{
     App,
     answers::{Changed, SessionView},
-    caller::Caller,
+    caller::{Caller, Target},
     error::{Problem, ProblemBody, no_store},
     extract::{Body, Segment},
     schema,
@@ -38,9 +38,10 @@ pub(super) async fn open(
     State(app): State<App>,
     caller: Caller,
     Body(body): Body<OpenBody>,
-) -> Result<(StatusCode, HeaderMap, Json<OpenedBody>), Problem> {
+) -> Result<Created, Problem> {
     caller.check(body.tenant.as_ref())?;
-    Ok(created(&app, app.service.open(body.try_into()?).await?))
+    let tenant = body.tenant.clone();
+    Ok(created(&app, app.service.open(body.try_into()?).await?, tenant))
 }
 
 /// `POST /v1/sessions/{sid}/step-up`: opens a session with a new id in the place of this one, which ends.
@@ -60,8 +61,8 @@ pub(super) async fn step_up(
     State(app): State<App>,
     Segment(sid): Segment<SessionId>,
     Body(body): Body<StepUpBody>,
-) -> Result<(StatusCode, HeaderMap, Json<OpenedBody>), Problem> {
-    Ok(created(&app, app.service.step_up(sid, body.try_into()?).await?))
+) -> Result<Created, Problem> {
+    Ok(created(&app, app.service.step_up(sid, body.try_into()?).await?, None))
 }
 
 /// `GET /v1/sessions/{sid}`: what is known of a session, without any credential.
@@ -122,8 +123,11 @@ pub(super) async fn set_scope(
     Ok(Json(app.service.set_scope(sid, body.scope).await?.into()))
 }
 
-fn created(app: &App, opened: Opened) -> (StatusCode, HeaderMap, Json<OpenedBody>) {
+type Created = (StatusCode, HeaderMap, Extension<Target>, Json<OpenedBody>);
+
+fn created(app: &App, opened: Opened, tenant: Option<TenantId>) -> Created {
+    let target = Target { target: format!("session:{}", opened.session_id), tenant };
     let mut headers = HeaderMap::new();
     no_store(&mut headers);
-    (StatusCode::CREATED, headers, Json(OpenedBody::new(opened, app.0.cookies())))
+    (StatusCode::CREATED, headers, Extension(target), Json(OpenedBody::new(opened, app.0.cookies())))
 }

@@ -1,7 +1,7 @@
 //! What the user of a session may see and do, on the word of its access token: list the devices, end one, sign out.
 
 use shared::{
-    id::SessionId,
+    id::{SessionId, SubjectId, TenantId},
     session::{EndReason, Initiator},
     time::Timestamp,
     token::Claims,
@@ -33,6 +33,23 @@ impl From<ServiceError> for OwnError {
 
 /// A user who holds an access token that counts.
 pub struct User(Box<Claims>);
+
+impl User {
+    /// Who.
+    pub fn subject(&self) -> &SubjectId {
+        &self.0.sub
+    }
+
+    /// Of which organisation.
+    pub fn tenant(&self) -> Option<&TenantId> {
+        self.0.tid.as_ref()
+    }
+
+    /// The session that asks.
+    pub fn session(&self) -> SessionId {
+        self.0.sid
+    }
+}
 
 impl Service {
     /// The user of an access token, by the records and floors as they are now.

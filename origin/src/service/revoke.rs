@@ -2,7 +2,7 @@
 
 use shared::{
     codec::Record as _,
-    id::SessionId,
+    id::{SessionId, TenantId},
     refresh::PresentedToken,
     session::{EndReason, Initiator, Session},
     token::{AccessToken, Expected},
@@ -11,6 +11,14 @@ use shared::{
 use super::{Service, ServiceError};
 use crate::{clients::Client, keys::Verifier, shell, store::Key};
 
+/// A session that was ended, now or before.
+pub struct Revoked {
+    /// Which.
+    pub session: SessionId,
+    /// Of which organisation.
+    pub tenant: Option<TenantId>,
+}
+
 impl Service {
     /// Ends the session of a refresh token, of any generation, or of an access token in its time. Fine for a token that
     /// counts for nothing.
@@ -18,15 +26,16 @@ impl Service {
     /// # Errors
     ///
     /// [`ServiceError::InvalidGrant`] for a token of another client; the store.
-    pub async fn revoke_token(&self, token: &str, client: &Client) -> Result<(), ServiceError> {
+    pub async fn revoke_token(&self, token: &str, client: &Client) -> Result<Option<Revoked>, ServiceError> {
         let session = match PresentedToken::parse(token) {
             Some(presented) => self.session_of_refresh_token(&presented, client).await?,
             None => self.session_of_access_token(token, client)?,
         };
-        let Some(session) = session else { return Ok(()) };
+        let Some((session, tenant)) = session else { return Ok(None) };
         match self.revoke_session(session, EndReason::SignedOut, Initiator::User).await {
+            Ok(_) => Ok(Some(Revoked { session, tenant })),
             // A session whose record is gone has ended.
-            Ok(_) | Err(ServiceError::NotFound) => Ok(()),
+            Err(ServiceError::NotFound) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -35,17 +44,21 @@ impl Service {
         &self,
         presented: &PresentedToken,
         client: &Client,
-    ) -> Result<Option<SessionId>, ServiceError> {
+    ) -> Result<Option<(SessionId, Option<TenantId>)>, ServiceError> {
         let id = *presented.session();
         let Some(stored) = self.store.load(&Key::Session(id)).await? else { return Ok(None) };
         let session = Session::decode(&stored).map_err(ServiceError::Record)?;
         if self.peppers.generation(presented, &session.seed).is_none() {
             return Ok(None);
         }
-        if session.client_id == client.id { Ok(Some(id)) } else { Err(ServiceError::InvalidGrant) }
+        if session.client_id == client.id { Ok(Some((id, session.tenant))) } else { Err(ServiceError::InvalidGrant) }
     }
 
-    fn session_of_access_token(&self, token: &str, client: &Client) -> Result<Option<SessionId>, ServiceError> {
+    fn session_of_access_token(
+        &self,
+        token: &str,
+        client: &Client,
+    ) -> Result<Option<(SessionId, Option<TenantId>)>, ServiceError> {
         let expected = Expected { issuer: &self.issuer, audience: &self.audience };
         let Ok(token) = AccessToken::verify(token, self.keys.current().key_set(), &Verifier, expected) else {
             return Ok(None);
@@ -54,6 +67,10 @@ impl Service {
             return Ok(None);
         }
         let claims = token.claims();
-        if claims.client_id == client.id { Ok(Some(claims.sid)) } else { Err(ServiceError::InvalidGrant) }
+        if claims.client_id == client.id {
+            Ok(Some((claims.sid, claims.tid.clone())))
+        } else {
+            Err(ServiceError::InvalidGrant)
+        }
     }
 }

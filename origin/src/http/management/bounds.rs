@@ -5,7 +5,7 @@
 use axum::{
     RequestPartsExt as _,
     extract::RawPathParams,
-    http::{StatusCode, request::Parts},
+    http::{Method, StatusCode, request::Parts},
 };
 use shared::id::TenantId;
 
@@ -33,20 +33,37 @@ pub(super) fn kind(parameter: &str) -> &str {
     }
 }
 
-/// Refuses what is not of the tenant that the key is bound to.
+/// Refuses what is not of the tenant that the key is bound to. Of which tenant that is which an act concerns, if it is of
+/// one, for the trail.
 ///
 /// # Errors
 ///
 /// 404 for what is of another tenant or of none, as if it was not there; 403 for calls that concern more than a tenant.
-pub(super) async fn check(app: &App, call: &Call, parts: &mut Parts) -> Result<(), Problem> {
-    let Some(own) = call.caller.tenant() else { return Ok(()) };
+pub(super) async fn check(app: &App, call: &Call, parts: &mut Parts) -> Result<Option<TenantId>, Problem> {
+    let Some(own) = call.caller.tenant() else {
+        let is_act = parts.method != Method::GET;
+        // An act on what is not there is refused by its handler, and is in the trail all the same.
+        return Ok(if is_act { concerned(app, parts).await.ok().flatten().flatten() } else { None });
+    };
     if MINDED_BY_HANDLER.contains(&call.operation.id.as_str()) {
-        return Ok(());
+        return Ok(None);
     }
+    match concerned(app, parts).await? {
+        Some(tenant) if tenant.as_ref() == Some(own) => Ok(tenant),
+        Some(_) => Err(ServiceError::NotFound.into()),
+        None => {
+            let detail = "this API key is bound to a tenant, and this call concerns all of them";
+            Err(Problem::new(StatusCode::FORBIDDEN, detail))
+        }
+    }
+}
+
+/// The tenant of what the path names; none if it names nothing that is of a tenant.
+async fn concerned(app: &App, parts: &mut Parts) -> Result<Option<Option<TenantId>>, Problem> {
     let not_found = || Problem::from(ServiceError::NotFound);
     let params = parts.extract::<RawPathParams>().await.map_err(|_| not_found())?;
     for (name, value) in &params {
-        let tenant: Option<TenantId> = match kind(name) {
+        return Ok(Some(match kind(name) {
             "tenant" => value.parse().ok(),
             "session" => {
                 let id = value.parse().map_err(|_| not_found())?;
@@ -57,8 +74,7 @@ pub(super) async fn check(app: &App, call: &Call, parts: &mut Parts) -> Result<(
                 app.service.subject(id).await?.tenant.clone()
             }
             _ => continue,
-        };
-        return if tenant.as_ref() == Some(own) { Ok(()) } else { Err(not_found()) };
+        }));
     }
-    Err(Problem::new(StatusCode::FORBIDDEN, "this API key is bound to a tenant, and this call concerns all of them"))
+    Ok(None)
 }

@@ -1,10 +1,14 @@
 //! `/oauth2/revoke` (RFC 7009).
 
-use axum::{extract::State, http::HeaderMap};
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
 
 use super::client::authenticate;
 use crate::http::{
     App,
+    acts::{self, Ended},
     error::{OAuthError, no_store},
     extract::Form,
 };
@@ -24,7 +28,11 @@ pub(in crate::http) async fn revoke(
 ) -> Result<HeaderMap, OAuthError> {
     let client = authenticate(&app, &headers, &form).await?;
     let token = form.get("token").ok_or_else(|| OAuthError::invalid_request("the field token is missing"))?;
-    app.service.revoke_token(token, &client).await?;
+    if let Some(revoked) = app.service.revoke_token(token, &client).await? {
+        let (session, tenant) = (revoked.session, revoked.tenant.as_ref());
+        let actor = format!("client:{}", client.id);
+        acts::note(&app, Ended { actor, action: "revoke_token", session, tenant, status: StatusCode::OK }).await;
+    }
     let mut headers = HeaderMap::new();
     no_store(&mut headers);
     Ok(headers)
