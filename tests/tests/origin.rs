@@ -244,7 +244,11 @@ async fn copy_keys(from: &std::path::Path, to: &std::path::Path) -> anyhow::Resu
 async fn a_floor_outlives_tokens_of_an_earlier_configuration() -> Tested {
     for (before_s, kept) in [(3_600, 3_600..4_000), (60, 60..400)] {
         let directory = tempfile::tempdir()?;
-        let origin = TestOrigin::start_with(directory.path(), |config| config.tokens.access_ttl_s = before_s).await?;
+        let origin = TestOrigin::start_with(directory.path(), |config| {
+            config.tokens.access_ttl_s = before_s;
+            config.feed.remember_s = 0;
+        });
+        let origin = origin.await?;
         let opened = open(&origin, "alice").await?;
         assert_eq!(opened["expires_in"], before_s);
         let mut config = origin.stop().await;
