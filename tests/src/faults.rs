@@ -5,6 +5,7 @@
 //! the bound after their end was acknowledged (I1), and alarms for sessions that nobody ended (I3).
 
 mod cases;
+mod cluster;
 mod disk;
 mod ledger;
 mod sentinels;

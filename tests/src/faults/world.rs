@@ -6,7 +6,7 @@ use std::{
 };
 
 use ::origin::{
-    config::{Acknowledge, Config, Level, StoreUrl, secrets::MasterKey},
+    config::{Acknowledge, Config, Level, Risk, StoreUrl, secrets::MasterKey},
     server::{open_keys, open_store},
 };
 use anyhow::Context as _;
@@ -45,6 +45,9 @@ impl World {
             config.store.timeout_ms = 1_000;
             config.store.acknowledge =
                 Acknowledge { floors: level, sessions: level, records: level, ..Acknowledge::default() };
+            if url.contains("cluster") {
+                config.store.accept = vec![Risk::AsynchronousReplication];
+            }
         };
         let mut config = Config::default();
         choose(&mut config);
