@@ -176,3 +176,48 @@ async fn a_backup_revives_nobody() -> Tested {
     origin.stop().await;
     Ok(())
 }
+
+/// I11: after sessions were opened, refreshed, stepped up, evicted and ended, every key but those of subjects, tenants, keys
+/// and the log has a lifetime; and the index names exactly the sessions that are open.
+#[tokio::test]
+async fn every_key_of_a_session_runs_out_and_the_index_names_no_other() -> Tested {
+    let (redis, directory) = (TestRedis::start().await?, tempfile::tempdir()?);
+    let origin = TestOrigin::start_with(directory.path(), |config| {
+        config.store.url = StoreUrl::from(redis.url());
+        config.sessions.concurrent_max = 3;
+    })
+    .await?;
+    for turn in 0..40 {
+        let body = json!({ "subject": format!("user-{}", turn % 4), "client_id": "web", "tenant": "acme" });
+        let request = origin.managed(Method::POST, "/v1/sessions").header("Idempotency-Key", format!("turn-{turn}"));
+        let opened: Value = serde_json::from_slice(&request.json(&body).send().await?.bytes().await?)?;
+        origin.refresh(text(&opened, "refresh_token"), "web").await?;
+        let path = format!("/v1/sessions/{}", text(&opened, "session_id"));
+        match turn % 5 {
+            0 => origin.manage(Method::POST, &format!("{path}/revoke"), json!({})).await?,
+            1 => origin.manage(Method::POST, &format!("{path}/step-up"), json!({ "amr": ["otp"] })).await?,
+            _ => continue,
+        };
+    }
+    let kept_for_good = ["subject:", "tenant:", "everyone", "keys", "api-keys"];
+    let (mut of_sessions, mut indexed) = (0, 0);
+    for key in redis.cli(&["KEYS", "portcullis:*"])?.lines() {
+        let name = key.trim_start_matches("portcullis:");
+        if kept_for_good.iter().any(|kept| name.starts_with(kept)) {
+            continue;
+        }
+        of_sessions += 1;
+        let ttl: i64 = redis.cli(&["PTTL", key])?.parse()?;
+        assert!(ttl > 0, "{key} has no lifetime");
+        if let Some(subject) = name.strip_prefix("sessions-of:") {
+            let (_, listed) =
+                origin.manage(Method::GET, &format!("/v1/subjects/{subject}/sessions"), json!({})).await?;
+            let open = listed["sessions"].as_array().map_or(0, Vec::len);
+            assert_eq!(redis.cli(&["ZCARD", key])?, open.to_string(), "{listed}");
+            indexed += open;
+        }
+    }
+    assert!(of_sessions > 40 && indexed > 4, "{of_sessions} {indexed}");
+    origin.stop().await;
+    Ok(())
+}

@@ -283,7 +283,7 @@ async fn a_refresh_whose_write_fails() {
 
 #[tokio::test]
 async fn an_end_by_reuse_whose_writes_fail() {
-    every_fault(Command::Reuse, 2, 1).await;
+    every_fault(Command::Reuse, 3, 1).await;
 }
 
 #[tokio::test]

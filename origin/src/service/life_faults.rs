@@ -104,7 +104,7 @@ async fn an_eviction_whose_writes_fail() {
         assert_eq!(judge.sessions_of(&"alice".parse().unwrap(), None, 10).await.unwrap().sessions.len(), 1);
         lives(&judge, &world.bystander.tokens).await;
     };
-    assert_eq!(every_fault(&config, open, check).await, 5, "index, record, floor, end, roster");
+    assert_eq!(every_fault(&config, open, check).await, 6, "index, record, floor, end, list, roster");
 }
 
 /// STP-06, SES-02: whichever write of a step-up fails, the old session and the new one are never both in use.
@@ -137,7 +137,7 @@ async fn a_step_up_whose_writes_fail() {
         assert!(is_dead(&world.judge().await, &world.alice.tokens).await);
         lives(&judge, &world.bystander.tokens).await;
     };
-    assert_eq!(every_fault(&Config::default(), step_up, check).await, 4, "index, record, floor, end");
+    assert_eq!(every_fault(&Config::default(), step_up, check).await, 5, "index, record, floor, end, list");
 }
 
 #[tokio::test]

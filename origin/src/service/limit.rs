@@ -183,6 +183,7 @@ impl Service {
     async fn evict(&self, id: &SessionId, limit: Limit, now: Timestamp) -> Result<(), ServiceError> {
         match self.end(id, EndReason::Evicted, Initiator::System, now).await {
             Ok((changed, session)) => {
+                self.unlist(id, &session.subject).await;
                 if changed.written {
                     counter!(LIMIT_EXCEEDED, "outcome" => "evicted").increment(1);
                     events::excess(&session.subject, "evicted", limit.sessions_max.get());

@@ -131,6 +131,7 @@ impl Service {
         if swapped == Swapped::Done {
             counter!(SESSIONS_ENDED, "reason" => EndReason::TokenReuse.name()).increment(1);
             events::ended(&tag, ended, EndReason::TokenReuse, Initiator::System);
+            self.unlist(id, &ended.subject).await;
         }
         Ok(swapped)
     }

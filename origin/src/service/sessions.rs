@@ -119,9 +119,11 @@ impl Service {
         match why {
             NotLive::UnderFloor => {
                 self.end(id, under_floor, Initiator::System, now).await?;
+                self.unlist(id, &session.subject).await;
             }
             NotLive::Policy(limit) => {
                 let (changed, _) = self.end(id, EndReason::Policy, Initiator::Policy, now).await?;
+                self.unlist(id, &session.subject).await;
                 if changed.written {
                     let (tier, limit) = (session.tier.name(), limit.name());
                     counter!(REAUTHENTICATIONS_FORCED, "tier" => tier, "limit" => limit).increment(1);
@@ -132,12 +134,22 @@ impl Service {
         Ok(())
     }
 
+    /// Takes a session that is over off the list of its subject. If that fails, the entry stays until the session would have
+    /// expired; whoever lists passes over it.
+    pub(super) async fn unlist(&self, id: &SessionId, subject: &SubjectId) {
+        if let Err(error) = self.store.index_remove(subject, id).await {
+            tracing::info!(event = "session_not_unlisted", session = %self.tags.of(id), reason = %error);
+        }
+    }
+
     /// Ends a session whose opening failed, so that nobody has its tokens, if the store lets it; else it runs out.
     pub(super) async fn abandon(&self, id: &SessionId, now: Timestamp) {
-        if let Err(error) = self.end(id, EndReason::Revoked, Initiator::System, now).await
-            && error != ServiceError::NotFound
-        {
-            tracing::info!(event = "session_abandoned", session = %self.tags.of(id), reason = %error);
+        match self.end(id, EndReason::Revoked, Initiator::System, now).await {
+            Ok((_, session)) => self.unlist(id, &session.subject).await,
+            Err(ServiceError::NotFound) => {}
+            Err(error) => {
+                tracing::info!(event = "session_abandoned", session = %self.tags.of(id), reason = %error);
+            }
         }
     }
 

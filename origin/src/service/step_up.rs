@@ -71,6 +71,7 @@ impl Service {
             ended.map_err(ServiceError::after_a_write)?;
             return Err(ServiceError::Over(NotLive::Ended(EndReason::Replaced)));
         }
+        self.unlist(&old, &new.subject).await;
         self.replace_on_roster(&old, &id, &new, now).await?;
         events::created(&self.tags.of(&id), &new, Some(&self.tags.of(&old)));
         Ok(Opened { session_id: id, expires_at: new.expires_at, tokens })
