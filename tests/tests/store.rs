@@ -203,7 +203,7 @@ async fn every_key_of_a_session_runs_out_and_the_index_names_no_other() -> Teste
     let (mut of_sessions, mut indexed) = (0, 0);
     for key in redis.cli(&["KEYS", "portcullis:*"])?.lines() {
         let name = key.trim_start_matches("portcullis:");
-        if kept_for_good.iter().any(|kept| name.starts_with(kept)) {
+        if name == "audit" || kept_for_good.iter().any(|kept| name.starts_with(kept)) {
             continue;
         }
         of_sessions += 1;

@@ -1,6 +1,7 @@
 //! What sessions cost at the origin: bytes, round trips to the store, processor time and requests a second.
 
 mod load;
+mod memory;
 mod records;
 
 use std::net::SocketAddr;
@@ -25,10 +26,13 @@ pub(crate) struct Arguments {
     /// Connections that are kept, with one request at a time on each.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=256))]
     connections: u32,
+    /// Sessions that are opened to see what they take in Redis; 0 leaves that out.
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(0..=2_000_000))]
+    in_memory: u32,
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
-    let Arguments { rounds, sessions, connections } = arguments;
+    let Arguments { rounds, sessions, connections, in_memory } = arguments;
     let mut report = Report::new("origin");
     report.version(machine::version_of("redis-server".as_ref()));
     report.method(format!(
@@ -41,6 +45,9 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     report.method("requests a second are wall-clock with the load on the same cores: lower bounds");
 
     records::measure(&mut report).await?;
+    if *in_memory > 0 {
+        memory::measure(&mut report, *in_memory).await?;
+    }
     let redis = Redis::start().await?;
     let mut contestants = [Contestant::start("embedded", None).await?, Contestant::start("Redis", Some(redis)).await?];
     // The first round warms up.

@@ -68,7 +68,8 @@ pub(super) async fn measure(report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn count(url: String) -> anyhow::Result<Counted> {
+/// A service over the store at `url`, and the store.
+pub(super) async fn service(url: String) -> anyhow::Result<(Service, Arc<AnyStore>)> {
     let mut config = Config::default();
     config.store.url = StoreUrl::from(url);
     config.store.accept = vec![Risk::FsyncEverysec];
@@ -76,11 +77,14 @@ async fn count(url: String) -> anyhow::Result<Counted> {
     let store = Arc::new(AnyStore::open(&config.store).await?);
     let keys = open_keys(&store, &config, &secrets.master_key).await?;
     let feed = Feed::load(Arc::clone(&store), Arc::clone(&keys), &config).await?;
-    let service = Service::new(Arc::clone(&store), keys, feed, &config, &secrets)?;
+    Ok((Service::new(Arc::clone(&store), keys, feed, &config, &secrets)?, store))
+}
 
-    service.open(request()?).await.ok().context("the first session is not opened")?;
+async fn count(url: String) -> anyhow::Result<Counted> {
+    let (service, store) = service(url).await?;
+    service.open(ordinary()?).await.ok().context("the first session is not opened")?;
     let before = store.round_trips();
-    let opened = service.open(request()?).await.ok().context("no session is opened")?;
+    let opened = service.open(ordinary()?).await.ok().context("no session is opened")?;
     let open = store.round_trips() - before;
     let load = async |key| anyhow::Ok(store.load(&key).await?.context("a record is missing")?.len());
     let subject: SubjectId = SUBJECT.parse()?;
@@ -107,7 +111,8 @@ async fn count(url: String) -> anyhow::Result<Counted> {
 const SUBJECT: &str = "u_7Qm2xV9aLk3RtY0pWcZ4Hg";
 const CLIENT: &str = "web";
 
-fn request() -> anyhow::Result<OpenSession> {
+/// An ordinary session.
+pub(super) fn ordinary() -> anyhow::Result<OpenSession> {
     Ok(OpenSession {
         subject: SUBJECT.parse()?,
         tenant: Some("acme".parse()?),
