@@ -85,7 +85,9 @@ fn write_batch(connection: &mut Connection, waiting: &Receiver<Write>) -> Option
         // Without a transaction nothing is tried.
         Err(error) => {
             tracing::warn!(event = "store_begin_failed", reason = %error);
-            batch.for_each(|write| write(Err(&error))(None));
+            // Whoever is answered may call again at once, and that call is another attempt.
+            let failed: Vec<Write> = batch.collect();
+            failed.into_iter().for_each(|write| write(Err(&error))(None));
         }
     }
     Some(())

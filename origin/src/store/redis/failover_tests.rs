@@ -185,12 +185,18 @@ async fn a_cluster_fails_over() {
     assert_eq!(store.append(&[contract::floor(1, 1)]).await, Ok(Cursor(1)));
     let before = store.snapshot().await.unwrap();
     let slot = servers[0].cli(&["CLUSTER", "KEYSLOT", "{portcullis:log}:head"]);
-    let holds_log = |server: &Server| server.cli(&["CLUSTER", "COUNTKEYSINSLOT", slot.trim()]).trim() != "0";
+    let keys_of_log = |server: &Server| server.cli(&["CLUSTER", "COUNTKEYSINSLOT", slot.trim()]);
+    let holds_log = |server: &Server| keys_of_log(server).trim() != "0";
     let is_primary = |server: &Server| server.cli(&["ROLE"]).starts_with("master");
     for server in servers.iter().filter(|server| !is_primary(server)) {
         server.wait(|info| info.contains("master_link_status:up"), &["INFO", "replication"]);
     }
     let holder = servers.iter().position(|server| is_primary(server) && holds_log(server)).unwrap();
+    // A cluster does not wait for replicas; the test does.
+    let started = Instant::now();
+    while servers.iter().filter(|server| keys_of_log(server) == keys_of_log(&servers[holder])).count() < 2 {
+        assert!(started.elapsed() < DEADLINE, "the replica does not hold the log");
+    }
     servers[holder].stop();
     let after = eventually(async || store.snapshot().await).await;
     assert!(after.epoch > before.epoch);
