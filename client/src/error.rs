@@ -1,7 +1,12 @@
 //! Why a call has no answer.
 
+use std::time::Duration;
+
 use reqwest::StatusCode;
 use serde::Deserialize;
+
+/// Whoever has to wait longer than this is told so, and decides.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
 /// Why a call has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,6 +18,8 @@ pub enum Error {
         status: u16,
         /// What it said.
         problem: Problem,
+        /// When it wants to be asked again (RFC 9110 section 10.2.3).
+        retry_after: Option<Duration>,
     },
     /// No try was answered; what was asked for may have been done.
     #[error("the origin does not answer: {0}")]
@@ -61,11 +68,25 @@ impl Error {
         })
     }
 
+    /// How long to wait before the next try, of which the plan says `planned`; none if that would take too long.
+    pub(crate) fn wait(&self, planned: Option<Duration>) -> Option<Duration> {
+        let planned = planned?;
+        match self {
+            Self::Refused { retry_after: Some(asked), .. } if *asked > RETRY_AFTER_MAX => None,
+            // What is planned is jittered, so that those who were refused together do not come back together.
+            Self::Refused { retry_after: Some(asked), .. } => Some(asked.saturating_add(planned)),
+            _ => Some(planned),
+        }
+    }
+
     /// Whether the same call may succeed a little later.
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
-            Self::Refused { status, .. } => matches!(status, 429 | 503),
+            // 409 with a time: the first try of this call is still being answered.
+            Self::Refused { status, retry_after, .. } => {
+                matches!(status, 429 | 503) || *status == 409 && retry_after.is_some()
+            }
             Self::Answer | Self::Address | Self::Random => false,
         }
     }

@@ -1,7 +1,8 @@
 //! The management API of an origin, for login services and tools.
 //!
-//! Every call has a deadline and is tried again when the origin does not answer; a POST carries an idempotency key, so
-//! that what was done already is not done twice. A call that has no method here is made with [`Client::call`].
+//! Every try has a deadline, and a call is tried again when the origin does not answer or asks for it (`Retry-After`); a
+//! POST carries the same idempotency key each time, so that what was done already is not done twice. A call that has no
+//! method here is made with [`Client::call`]. The login of the demonstration (`demo/src/sign_in.rs`) is the example.
 //!
 //! Invariant (I10): the key is never part of an error or of a debug text.
 
@@ -11,12 +12,12 @@ mod types;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder, Response, header::RETRY_AFTER};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use shared::id::{Role, SessionId, SubjectId, TenantId};
-use url::Url;
+use url::{Host, Url};
 
 pub use self::{
     error::{Error, Problem},
@@ -28,6 +29,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Tries after the first.
 const RETRIES: usize = 3;
+
+/// The first pause; each is twice the one before, and up to as much again.
+const RETRY_MIN: Duration = Duration::from_millis(200);
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -54,7 +58,14 @@ impl Client {
         if base.cannot_be_a_base() {
             return Err(Error::Address);
         }
-        let http = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        let mut http = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
+        if base.scheme() == "http" {
+            // Certificates of the system are not needed, and may not be there.
+            http = http.tls_certs_only([]);
+        }
+        if is_loopback(&base) {
+            http = http.no_proxy();
+        }
         Ok(Self { http: http.build().map_err(|error| Error::unreachable(&error))?, base, key, reason: None })
     }
 
@@ -206,8 +217,17 @@ impl Client {
         if method == Method::POST {
             request = request.header("idempotency-key", idempotency_key()?);
         }
-        let tries = ExponentialBuilder::default().with_jitter().with_max_times(RETRIES);
-        (|| attempt(&request)).retry(tries).when(Error::is_temporary).await
+        let tries = ExponentialBuilder::default().with_min_delay(RETRY_MIN).with_jitter().with_max_times(RETRIES);
+        (|| attempt(&request)).retry(tries).when(Error::is_temporary).adjust(Error::wait).await
+    }
+}
+
+fn is_loopback(base: &Url) -> bool {
+    match base.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 
@@ -216,6 +236,7 @@ async fn attempt(request: &RequestBuilder) -> Result<Value, Error> {
     let request = request.try_clone().ok_or(Error::Answer)?;
     let response = request.send().await.map_err(|error| Error::unreachable(&error))?;
     let status = response.status();
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     let body = read(response).await?;
     if status.is_success() {
         return if body.is_empty() {
@@ -225,7 +246,7 @@ async fn attempt(request: &RequestBuilder) -> Result<Value, Error> {
         };
     }
     let problem = serde_json::from_slice(&body).unwrap_or_else(|_| Problem::of_status(status));
-    Err(Error::Refused { status: status.as_u16(), problem })
+    Err(Error::Refused { status: status.as_u16(), problem, retry_after: retry_after.map(Duration::from_secs) })
 }
 
 async fn read(mut response: Response) -> Result<Vec<u8>, Error> {

@@ -1,4 +1,4 @@
-//! Calls to the origin, with the management key where it is needed.
+//! Calls to the origin: management calls by the client library, and what an OAuth client asks.
 
 use std::time::Duration;
 
@@ -7,8 +7,9 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use reqwest::{Client, Method, RequestBuilder};
-use secrecy::{ExposeSecret as _, SecretString};
+use client::{Client, Error, OpenSession, Opened};
+use reqwest::{Method, RequestBuilder};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -17,9 +18,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The origin, as a login service sees it.
 pub struct Origin {
-    client: Client,
+    management: Client,
+    http: reqwest::Client,
     base: Url,
-    management_key: SecretString,
 }
 
 /// Why there is nothing to show: a status and what to tell the person.
@@ -33,21 +34,30 @@ impl Origin {
     ///
     /// The HTTP library cannot start.
     pub fn new(base: Url, management_key: SecretString) -> anyhow::Result<Self> {
-        // Loopback only, so no proxy; redirects are for the browser.
-        let client = Client::builder().no_proxy().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
-        Ok(Self { client: client.build()?, base, management_key })
+        // Loopback only, so no proxy and no certificates; redirects are for the browser.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([])
+            .timeout(TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none());
+        let management = Client::new(base.clone(), management_key)?;
+        Ok(Self { management, http: http.build()?, base })
+    }
+
+    /// Opens a session for someone who was authenticated; the answer has its tokens, and the lines for `Set-Cookie`.
+    pub(crate) async fn open(&self, session: &OpenSession) -> Result<Opened, Failure> {
+        Ok(self.management.open_session(session).await?)
     }
 
     /// A management call to the resource of these path segments; the origin's answer.
     pub(crate) async fn manage(&self, method: Method, segments: &[&str], body: &Value) -> Result<Value, Failure> {
-        let request = self.client.request(method, self.url(segments)?).json(body);
-        send(request.bearer_auth(self.management_key.expose_secret())).await
+        Ok(self.management.call(method, segments, &[], Some(body)).await?)
     }
 
     /// Rotates a refresh token (RFC 6749 §6); the origin's answer.
     pub(crate) async fn refresh(&self, token: &str, client_id: &str) -> Result<Value, Failure> {
         let form = [("grant_type", "refresh_token"), ("refresh_token", token), ("client_id", client_id)];
-        send(self.client.post(self.url(&["oauth2", "token"])?).form(&form)).await
+        send(self.http.post(self.url(&["oauth2", "token"])?).form(&form)).await
     }
 
     fn url(&self, segments: &[&str]) -> Result<Url, Failure> {
@@ -69,6 +79,18 @@ async fn send(request: RequestBuilder) -> Result<Value, Failure> {
 impl Failure {
     pub(crate) fn gateway(detail: &str) -> Self {
         Self(StatusCode::BAD_GATEWAY, json!({ "detail": detail }))
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused { status, problem, .. } => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+                Self(status, json!({ "detail": problem.detail }))
+            }
+            other => Self::gateway(&other.to_string()),
+        }
     }
 }
 

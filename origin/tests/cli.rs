@@ -130,7 +130,7 @@ async fn the_client_says_what_the_origin_said() {
     let client = Client::new(url.parse().unwrap(), "wrong".to_owned().into()).unwrap();
     let refused = client.subject(&"alice".parse().unwrap()).await.unwrap_err();
     assert!(
-        matches!(&refused, Error::Refused { status: 401, problem } if problem.title == "Unauthorized"),
+        matches!(&refused, Error::Refused { status: 401, problem, .. } if problem.title == "Unauthorized"),
         "{refused}"
     );
     assert!(!refused.is_temporary() && !format!("{client:?}").contains("wrong"));
