@@ -405,20 +405,31 @@ impl fmt::Debug for Floors {
     }
 }
 
+/// How far from its guessed place a key is looked for by walking.
+const WALK_MAX: usize = 16;
+
 /// The place of a key among sorted entries, or where it belongs. Keys are digests and so lie evenly: the guess by the bits
-/// after those of the shard is a few entries off, which a walk makes good within a cache line or two.
+/// after those of the shard is a few entries off, which a walk makes good within a cache line or two. Keys that lie
+/// otherwise take a binary search.
 fn find(shard: &[Entry], key: &Words) -> Result<usize, usize> {
     let [first, ..] = key;
     let len = u64::try_from(shard.len()).unwrap_or_default();
-    let guess = u64::from(first << 13).saturating_mul(len) >> 32;
-    let mut place = usize::try_from(guess).unwrap_or_default().min(shard.len());
-    while let Some(before) = place.checked_sub(1)
-        && shard.get(before).is_some_and(|entry| entry.key >= *key)
-    {
-        place = before;
+    let guess = usize::try_from(u64::from(first << 13).saturating_mul(len) >> 32).unwrap_or_default();
+    let is_before = |place: usize| shard.get(place).is_some_and(|entry| entry.key < *key);
+    let mut place = guess;
+    if is_before(place) {
+        let end = guess.saturating_add(WALK_MAX);
+        while place < end && is_before(place) {
+            place = place.saturating_add(1);
+        }
+    } else {
+        let end = guess.saturating_sub(WALK_MAX);
+        while place > end && !is_before(place.saturating_sub(1)) {
+            place = place.saturating_sub(1);
+        }
     }
-    while shard.get(place).is_some_and(|entry| entry.key < *key) {
-        place = place.saturating_add(1);
+    if is_before(place) || place.checked_sub(1).is_some_and(|before| !is_before(before)) {
+        place = shard.partition_point(|entry| entry.key < *key);
     }
     if shard.get(place).is_some_and(|entry| entry.key == *key) { Ok(place) } else { Err(place) }
 }

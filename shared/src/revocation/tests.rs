@@ -48,6 +48,25 @@ proptest! {
     }
 
     /// Law: a floor never falls, whatever is joined (I4).
+    /// Keys that lie evenly, as digests do, and keys that crowd into one shard.
+    #[test]
+    fn every_floor_is_found_wherever_its_key_lies(numbers in prop::collection::vec(any::<u16>(), 0..400), crowd in 0_u32..112) {
+        let key = |number: u16| {
+            let spread = u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+            FloorKey::from_bytes((spread >> crowd).to_be_bytes())
+        };
+        let mut reference = BTreeMap::new();
+        let mut set = Floors::new();
+        for number in &numbers {
+            set.join(Floor { key: key(*number), lowest: Version::INITIAL, forget_at: Timestamp::from_secs(1) });
+            reference.insert(key(*number), Version::INITIAL);
+        }
+        prop_assert_eq!(set.iter().map(|floor| floor.key).collect::<Vec<_>>(), reference.keys().copied().collect::<Vec<_>>());
+        for number in numbers.iter().flat_map(|number| [*number, number.wrapping_add(1)]) {
+            prop_assert_eq!(set.lowest(&key(number)), reference.get(&key(number)).copied().unwrap_or(Version::NONE));
+        }
+    }
+
     #[test]
     fn a_join_never_lowers(before in prop::collection::vec(floor(), 0..40), more in floor()) {
         let mut set = floors_of(&before);
