@@ -10,29 +10,24 @@ const PREFIXES = {
 
 // Pinned keys and those of the feed; more than a few dozen cannot be in use at once.
 const KEYS_MAX = 64;
-const keys = new Map();
-let last = null; // the key used last, as { algorithm, bytes, key }: mostly the one that is asked for
+const keys = []; // { algorithm, bytes, key }
 
 function keyOf(algorithm, bytes) {
-  if (last === null || last.algorithm !== algorithm || !bytes.every((byte, i) => byte === last.bytes[i])) {
-    last = { algorithm, bytes: bytes.slice(), key: imported(algorithm, bytes) };
+  const is = (known) => known.algorithm === algorithm && bytes.every((byte, i) => byte === known.bytes[i]);
+  let found = keys.find(is);
+  if (found === undefined) {
+    if (keys.length >= KEYS_MAX) keys.length = 0;
+    found = { algorithm, bytes: bytes.slice(), key: imported(algorithm, bytes) };
+    keys.push(found);
   }
-  return last.key;
+  return found.key;
 }
 
 function imported(algorithm, bytes) {
-  const der = Buffer.concat([PREFIXES[algorithm], bytes]);
-  const name = der.toString("base64");
-  let key = keys.get(name);
-  if (key === undefined) {
-    if (keys.size >= KEYS_MAX) keys.clear();
-    // workerd takes r ‖ s only beside the encoded key, not beside a KeyObject.
-    key = algorithm === 1
-      ? crypto.createPublicKey({ key: der, format: "der", type: "spki" })
-      : { key: der, format: "der", type: "spki", dsaEncoding: "ieee-p1363" };
-    keys.set(name, key);
-  }
-  return key;
+  const key = Buffer.concat([PREFIXES[algorithm], bytes]);
+  // workerd takes r ‖ s only beside the encoded key, not beside a KeyObject.
+  if (algorithm === 1) return crypto.createPublicKey({ key, format: "der", type: "spki" });
+  return { key, format: "der", type: "spki", dsaEncoding: "ieee-p1363" };
 }
 
 /** Whether `signature` is one of `message`; 1 is Ed25519, 2 is ES256 with a signature of r ‖ s. Never throws. */
