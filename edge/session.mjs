@@ -32,14 +32,15 @@ export async function session(req, env, [token, known], lines) {
 }
 
 async function own(req, env, token, known) {
-  const path = new URL(req.url).pathname.slice("/.portcullis/session".length);
+  const { pathname, search } = new URL(req.url);
+  const path = pathname.slice("/.portcullis/session".length);
   const device = /^\/devices\/([A-Za-z0-9_-]{22})\/end$/.exec(path);
   const wanted = path === "" || path === "/devices" ? "GET" : path === "/refresh" || device ? "POST" : null;
   if (wanted === null) return refuse(["404", "no_route", "", "", "there is nothing here"]);
   if (req.method !== wanted) return refuse(["405", "method", "", wanted, "this method is not allowed here; see Allow"]);
   if (path === "" || path === "/refresh") return new Response(known, { headers: JSON_TYPE });
   try {
-    const said = await me(env, token, device ? `sessions/${device[1]}/revoke` : `sessions${new URL(req.url).search}`, wanted);
+    const said = await me(env, token, device ? `sessions/${device[1]}/revoke` : `sessions${search}`, wanted);
     if (said.status >= 500 || said.status === 429) return refuse(unavailable);
     return new Response(said.body, said);
   } catch (error) {

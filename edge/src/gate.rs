@@ -125,7 +125,8 @@ pub fn routes() -> String {
 }
 
 /// Judges the request of `length` bytes in the input, at `now_ms` of `Date.now()`; `asked` counts who was asked on its
-/// behalf: 0 nobody, and nobody lately on behalf of others, 1 nobody, 2 the hub, 3 the origin too. Gives verdict (8 bits), route (8) and the length of the output (16).
+/// behalf: 0 nobody, and nobody lately on behalf of others, 1 nobody, 2 the hub, 3 the origin too. Gives verdict (8 bits),
+/// route (8) and the length of the output (16).
 #[wasm_bindgen]
 pub fn check(length: u32, asked: u8, now_ms: f64) -> u32 {
     let now = timestamp(now_ms);
