@@ -28,13 +28,13 @@ pub use self::{
 use std::time::{Duration, Instant};
 
 /// How long a test waits for something that must happen.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Asks again until there is an answer.
 ///
 /// # Errors
 ///
-/// There is none within 20 s.
+/// There is none within a minute.
 pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> anyhow::Result<T> {
     let started = Instant::now();
     while started.elapsed() < DEADLINE {

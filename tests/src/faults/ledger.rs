@@ -15,7 +15,7 @@ use shared::{
 };
 
 use super::Counts;
-use crate::{MANAGEMENT_KEY, TestOrigin};
+use crate::{MANAGEMENT_KEY, TestOrigin, eventually};
 
 /// How late a token may be admitted after its end was acknowledged.
 pub(super) const BOUND: Duration = Duration::from_secs(3);
@@ -174,7 +174,12 @@ impl Ledger {
             if entry.told == Told::Nothing {
                 continue;
             }
-            let (status, answer) = origin.refresh(&entry.refresh_token, "web").await?;
+            // "Not now" tells nothing of the session.
+            let answered = async || {
+                let answer = origin.refresh(&entry.refresh_token, "web").await;
+                answer.map(|answer| (answer.0 != 503).then_some(answer)).transpose()
+            };
+            let (status, answer) = eventually("an origin to say what it knows", answered).await??;
             let is_lost = match entry.told {
                 Told::Alive => status != 200 && self.sessions == Sessions::Kept,
                 _ => status != 400,
