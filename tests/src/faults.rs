@@ -8,10 +8,11 @@ mod cases;
 mod cluster;
 mod disk;
 mod ledger;
+mod process;
 mod sentinels;
 mod world;
 
-use std::fmt;
+use std::{fmt, ops::AddAssign};
 
 pub use self::cases::{CASES, Case};
 
@@ -43,6 +44,16 @@ impl Counts {
     /// Whether nothing went wrong, and something was done.
     pub fn is_good(&self) -> bool {
         self.acknowledged > 0 && (self.lost, self.admitted, self.false_alarms) == (0, 0, 0)
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.acknowledged += other.acknowledged;
+        self.repeated += other.repeated;
+        self.lost += other.lost;
+        self.admitted += other.admitted;
+        self.false_alarms += other.false_alarms;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Helpers of the end-to-end tests: origins, gates and hubs on free ports, waiting with a deadline.
 
+mod clock;
 mod demo;
 pub mod faults;
 mod gate;

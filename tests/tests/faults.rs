@@ -6,7 +6,8 @@ use portcullis_tests::faults::{CASES, Outcome};
 /// nobody is refused for nothing.
 async fn is_good(name: &str) -> anyhow::Result<()> {
     let found = CASES.iter().find(|case| case.name.contains(name) && case.is_quick);
-    let outcome = found.ok_or_else(|| anyhow::anyhow!("no case {name}"))?.run().await?;
+    let case = found.ok_or_else(|| anyhow::anyhow!("no case {name}"))?;
+    let outcome = case.run(env!("CARGO_BIN_EXE_portcullis-faults").as_ref()).await?;
     anyhow::ensure!(matches!(outcome, Outcome::Ran(counts) if counts.is_good()), "{name}: {outcome}");
     Ok(())
 }
@@ -39,4 +40,15 @@ async fn scripts_are_flushed() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_trimmed() -> anyhow::Result<()> {
     is_good("trimmed").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_are_moved_by_faketime() -> anyhow::Result<()> {
+    is_good("clocks").await
+}
+
+#[cfg(feature = "failpoints")]
+#[tokio::test(flavor = "multi_thread")]
+async fn origins_are_killed_at_failpoints() -> anyhow::Result<()> {
+    is_good("failpoint").await
 }

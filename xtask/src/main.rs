@@ -103,7 +103,9 @@ fn test() -> anyhow::Result<()> {
     // Too many tests need Redis for a run without it to say much.
     let mut programs = vec![Program::Redis];
     let mut left_out = Vec::new();
-    for (program, name) in [(Program::Chromium, "chromium"), (Program::Python, "schemathesis")] {
+    let optional =
+        [(Program::Chromium, "chromium"), (Program::Faketime, "faketime"), (Program::Python, "schemathesis")];
+    for (program, name) in optional {
         match setup::unavailable(program) {
             None => programs.push(program),
             Some(reason) => {
@@ -138,17 +140,19 @@ fn races(sessions: u64, seed: Option<u64>) -> anyhow::Result<()> {
 }
 
 fn faults(name: Option<String>) -> anyhow::Result<()> {
-    setup::run(&[Program::Redis])?;
+    setup::run(&[Program::Redis, Program::Faketime])?;
     let mut matrix = Command::new("cargo");
-    matrix.args(["run", "--quiet", "--package", "portcullis-tests", "--bin", "portcullis-faults", "--"]).args(&name);
-    let matrix = command::run(matrix.current_dir(command::root()));
-    if name.is_none() {
-        println!("origin killed at each failpoint:");
-        let mut kills = Command::new("cargo");
-        kills.args(["test", "--package", "portcullis-origin", "--all-features", "--test", "processes", "crash::"]);
-        command::run(kills.current_dir(command::root()))?;
-    }
-    matrix
+    matrix.args([
+        "run",
+        "--quiet",
+        "--package",
+        "portcullis-tests",
+        "--all-features",
+        "--bin",
+        "portcullis-faults",
+        "--",
+    ]);
+    command::run(matrix.args(&name).current_dir(command::root()))
 }
 
 fn bench(arguments: &[OsString]) -> anyhow::Result<()> {

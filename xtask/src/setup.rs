@@ -1,5 +1,5 @@
-//! Installs the tools that are missing: the Wasm target, npm packages, Redis, Chromium and Schemathesis, the builders of the
-//! edge.
+//! Installs the tools that are missing: the Wasm target, npm packages, Redis, Chromium, libfaketime and Schemathesis, the
+//! builders of the edge.
 //!
 //! Invariant: what is there already is not touched, so a second run does nothing and takes no time.
 
@@ -20,6 +20,8 @@ pub(crate) enum Program {
     Redis,
     /// Opens the demonstration page.
     Chromium,
+    /// Moves the clock of another program.
+    Faketime,
     /// Runs Schemathesis, which is installed with it.
     Python,
 }
@@ -92,20 +94,21 @@ pub(crate) fn unavailable(program: Program) -> Option<&'static str> {
 
 impl Program {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Redis, Self::Chromium, Self::Python];
+    pub(crate) const ALL: [Self; 4] = [Self::Redis, Self::Chromium, Self::Faketime, Self::Python];
 
     /// The Debian package that holds it.
     const fn package(self) -> &'static str {
         match self {
             Self::Redis => "redis-server",
             Self::Chromium => "chromium",
+            Self::Faketime => "faketime",
             Self::Python => "python3-venv",
         }
     }
 
     fn is_there(self) -> bool {
         match self {
-            Self::Redis | Self::Chromium => is_installed(self.package()),
+            Self::Redis | Self::Chromium | Self::Faketime => is_installed(self.package()),
             // Debian has the module that puts pip into an environment in a package of its own.
             Self::Python => {
                 Command::new("python3").args(["-c", "import ensurepip"]).output().is_ok_and(|it| it.status.success())

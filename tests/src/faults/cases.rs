@@ -1,19 +1,23 @@
 //! What happens to the store, one function per case.
 
-use std::{pin::Pin, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    pin::Pin,
+    time::Duration,
+};
 
-use ::origin::config::Level;
+use ::origin::{config::Level, failpoints};
 use shared::{replica::Replica, revocation::Floor};
 
 use super::{
-    Outcome,
+    Counts, Outcome,
     cluster::Cluster,
     disk::SmallDisk,
     ledger::Sessions::{self, Kept, MayBeForgotten},
     sentinels::Sentinels,
     world::World,
 };
-use crate::{TestRedis, eventually};
+use crate::{TestRedis, clock::can_move_clocks, eventually};
 
 type Run = Pin<Box<dyn Future<Output = anyhow::Result<Outcome>>>>;
 
@@ -23,42 +27,43 @@ pub struct Case {
     pub name: &'static str,
     /// Whether it takes a few seconds only, so that every run of the tests has it.
     pub is_quick: bool,
-    run: fn() -> Run,
+    run: fn(PathBuf) -> Run,
 }
 
 impl Case {
-    /// Runs it.
+    /// Runs it; `program` is an origin if its first argument is `serve`.
     ///
     /// # Errors
     ///
     /// Something does not start, or clients come to a halt: then nothing can be said.
-    pub async fn run(&self) -> anyhow::Result<Outcome> {
-        (self.run)().await
+    pub async fn run(&self, program: &Path) -> anyhow::Result<Outcome> {
+        (self.run)(program.to_owned()).await
     }
 }
 
 /// All of them.
-pub const CASES: [Case; 12] = [
-    case("Redis killed with append-only file, fsync always", true, || Box::pin(killed())),
-    case("failover by sentinels", false, || Box::pin(failed_over())),
-    case("split brain: primary cut off with its clients, replica promoted, healed", false, || Box::pin(split_brain())),
-    case("Redis paused for 10 s", false, || Box::pin(paused())),
-    case("replaced by an empty one", true, || Box::pin(emptied())),
-    case("restored from an old backup", true, || Box::pin(restored())),
-    case("maxmemory reached, then raised", true, || Box::pin(out_of_memory())),
-    case("SCRIPT FLUSH every 10 ms", true, || Box::pin(scripts_flushed())),
-    case("log trimmed under a hub that lags", true, || Box::pin(trimmed())),
-    case("disk full, then freed", false, || Box::pin(disk_full())),
-    case("failover of every node of a cluster, by CLUSTER FAILOVER", false, || Box::pin(cluster_failed_over())),
-    case("two origins with clocks 2 s apart", false, || skipped("the clock of one process cannot be moved here")),
+pub const CASES: [Case; 13] = [
+    case("Redis killed with append-only file, fsync always", true, |_| Box::pin(killed())),
+    case("failover by sentinels", false, |_| Box::pin(failed_over())),
+    case("split brain: primary cut off with its clients, replica promoted, healed", false, |_| Box::pin(split_brain())),
+    case("Redis paused for 10 s", false, |_| Box::pin(paused())),
+    case("replaced by an empty one", true, |_| Box::pin(emptied())),
+    case("restored from an old backup", true, |_| Box::pin(restored())),
+    case("maxmemory reached, then raised", true, |_| Box::pin(out_of_memory())),
+    case("SCRIPT FLUSH every 10 ms", true, |_| Box::pin(scripts_flushed())),
+    case("log trimmed under a hub that lags", true, |_| Box::pin(trimmed())),
+    case("disk full, then freed", false, |_| Box::pin(disk_full())),
+    case("failover of every node of a cluster, by CLUSTER FAILOVER", false, |_| Box::pin(cluster_failed_over())),
+    case("origin killed at each failpoint", true, |program| Box::pin(killed_at_failpoints(program))),
+    case("two origins with clocks 2 s apart", true, |program| Box::pin(clocks_apart(program))),
 ];
 
-const fn case(name: &'static str, is_quick: bool, run: fn() -> Run) -> Case {
+const fn case(name: &'static str, is_quick: bool, run: fn(PathBuf) -> Run) -> Case {
     Case { name, is_quick, run }
 }
 
-fn skipped(why: &'static str) -> Run {
-    Box::pin(async move { Ok(Outcome::Skipped(why.to_owned())) })
+fn skipped(why: &str) -> anyhow::Result<Outcome> {
+    Ok(Outcome::Skipped(why.to_owned()))
 }
 
 async fn over(redis: &TestRedis, sessions: Sessions) -> anyhow::Result<World> {
@@ -183,7 +188,7 @@ async fn trimmed() -> anyhow::Result<Outcome> {
 /// A Redis that cannot write its file ends, rather than acknowledge what it cannot keep.
 async fn disk_full() -> anyhow::Result<Outcome> {
     let Some(disk) = SmallDisk::mount()? else {
-        return Ok(Outcome::Skipped("a small disk cannot be mounted without the right to".to_owned()));
+        return skipped("a small disk cannot be mounted without the right to");
     };
     let mut redis = TestRedis::start_in(disk.path()).await?;
     let world = over(&redis, Kept).await?;
@@ -192,4 +197,34 @@ async fn disk_full() -> anyhow::Result<Outcome> {
     disk.free()?;
     redis.restart().await?;
     finish(world).await
+}
+
+async fn killed_at_failpoints(program: PathBuf) -> anyhow::Result<Outcome> {
+    if !cfg!(feature = "failpoints") {
+        return skipped("the origin was built without failpoints");
+    }
+    let redis = TestRedis::start().await?;
+    let mut world = World::start_apart(&redis.url(), &program, [0, 0], Kept).await?;
+    for (number, failpoint) in failpoints::ALL.iter().enumerate() {
+        if let Some(origin) = world.processes().get_mut(number % 2) {
+            origin.end_at(failpoint).await?;
+        }
+        world.goes_on().await?;
+    }
+    finish(world).await
+}
+
+/// One is right, the other is first ahead of it, then behind.
+async fn clocks_apart(program: PathBuf) -> anyhow::Result<Outcome> {
+    if !can_move_clocks() {
+        return skipped("libfaketime is not installed");
+    }
+    let mut counts = Counts::default();
+    for ahead_s in [2, -2] {
+        let redis = TestRedis::start().await?;
+        let world = World::start_apart(&redis.url(), &program, [0, ahead_s], Kept).await?;
+        world.goes_on().await?;
+        counts += world.finish().await?;
+    }
+    Ok(Outcome::Ran(counts))
 }

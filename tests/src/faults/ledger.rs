@@ -74,7 +74,7 @@ impl Ledger {
         self.state().stopped = true;
     }
 
-    /// Works on the origins in turn until it is stopped: opens, refreshes twice, ends every other session.
+    /// Works on the origins in turn until it is stopped: opens, refreshes twice, ends every other session of each origin.
     pub(super) async fn work(&self, number: usize, bases: &[String]) -> anyhow::Result<()> {
         let client = Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
         let at = |turn: usize, path: &str| format!("{}{path}", bases[turn % bases.len()]);
@@ -93,7 +93,7 @@ impl Ledger {
                 self.refreshed(index, self.acknowledge(refresh).await);
             }
             let id = self.state().entries[index].id;
-            if turn % 2 == 0 && self.state().entries[index].told == Told::Alive {
+            if turn / 2 % 2 == 0 && self.state().entries[index].told == Told::Alive {
                 let path = format!("/v1/sessions/{id}/revoke");
                 let revoke = || client.post(at(turn, &path)).bearer_auth(MANAGEMENT_KEY).json(&json!({}));
                 let told = match self.acknowledge(revoke).await {

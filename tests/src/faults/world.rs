@@ -1,6 +1,7 @@
 //! Two origins over one store, a hub, and clients at work.
 
 use std::{
+    path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -12,12 +13,12 @@ use ::origin::{
 use anyhow::Context as _;
 use reqwest::Method;
 use shared::{keys::PublicKey, replica::Replica, time::Timestamp};
-use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::{
     Counts,
     ledger::{Ledger, Sessions},
+    process::{OriginProcess, Plan},
 };
 use crate::{MASTER_KEY, TestHub, TestOrigin, eventually};
 
@@ -29,48 +30,81 @@ const PROGRESS: u64 = 60;
 
 pub(super) struct World {
     ledger: Arc<Ledger>,
+    config: Config,
     origins: Vec<TestOrigin>,
+    processes: Vec<OriginProcess>,
     tasks: JoinSet<anyhow::Result<()>>,
     watch: tokio::task::JoinHandle<()>,
     hub: Arc<TestHub>,
-    _directory: TempDir,
 }
 
 impl World {
     /// Starts everything over the store at `url`; `level` is what must have happened to a write.
     pub(super) async fn start(url: &str, level: Level, sessions: Sessions) -> anyhow::Result<Self> {
-        let directory = tempfile::tempdir()?;
-        let choose = |config: &mut Config| {
-            config.store.url = StoreUrl::from(url.to_owned());
-            config.store.timeout_ms = 1_000;
-            config.store.acknowledge =
-                Acknowledge { floors: level, sessions: level, records: level, ..Acknowledge::default() };
-            if url.contains("cluster") {
-                config.store.accept = vec![Risk::AsynchronousReplication];
-            }
-        };
-        let mut config = Config::default();
-        choose(&mut config);
-        let keys = open_keys(&open_store(&config).await?, &config, &MasterKey::new(MASTER_KEY)).await?;
-        let hub = Arc::new(TestHub::start(PublicKey::ed25519_from_text(&keys.current().feed().public_text())?).await?);
-        let mut origins = Vec::new();
-        for _ in 0..2 {
-            let origin = TestOrigin::start_with(directory.path(), |config| {
-                choose(config);
-                config.hubs = vec![hub.config()];
-            });
-            origins.push(origin.await?);
-        }
-        let (ledger, mut tasks) = (Arc::new(Ledger::new(sessions)), JoinSet::new());
-        let bases: Vec<String> = origins.iter().map(|origin| origin.base().to_owned()).collect();
-        for number in 0..CLIENTS {
-            let (ledger, bases) = (Arc::clone(&ledger), bases.clone());
-            tasks.spawn(async move { ledger.work(number, &bases).await });
-        }
-        let watch = tokio::spawn(watch(Arc::clone(&ledger), Arc::clone(&hub)));
-        let world = Self { ledger, origins, tasks, watch, hub, _directory: directory };
+        let mut world = Self::prepare(url, level, sessions).await?;
+        world.start_origins().await?;
+        world.start_clients();
         world.goes_on().await?;
         Ok(world)
+    }
+
+    /// As [`Self::start`], with origins that are processes, and whose clocks are ahead by so many seconds.
+    pub(super) async fn start_apart(
+        url: &str,
+        program: &Path,
+        ahead_s: [i64; 2],
+        sessions: Sessions,
+    ) -> anyhow::Result<Self> {
+        let mut world = Self::prepare(url, Level::Local, sessions).await?;
+        for ahead_s in ahead_s {
+            let plan = Plan::new(program.to_owned(), &world.config, ahead_s)?;
+            world.processes.push(OriginProcess::start(plan).await?);
+        }
+        world.start_clients();
+        world.goes_on().await?;
+        Ok(world)
+    }
+
+    /// A hub, and no origin.
+    async fn prepare(url: &str, level: Level, sessions: Sessions) -> anyhow::Result<Self> {
+        let mut config = Config::default();
+        config.server.listen.set_port(0);
+        config.feed.heartbeat_ms = 100;
+        config.store.url = StoreUrl::from(url.to_owned());
+        config.store.timeout_ms = 1_000;
+        config.store.acknowledge =
+            Acknowledge { floors: level, sessions: level, records: level, ..Acknowledge::default() };
+        if url.contains("cluster") {
+            config.store.accept = vec![Risk::AsynchronousReplication];
+        }
+        let keys = open_keys(&open_store(&config).await?, &config, &MasterKey::new(MASTER_KEY)).await?;
+        let hub = Arc::new(TestHub::start(PublicKey::ed25519_from_text(&keys.current().feed().public_text())?).await?);
+        config.hubs = vec![hub.config()];
+        let ledger = Arc::new(Ledger::new(sessions));
+        let watch = tokio::spawn(watch(Arc::clone(&ledger), Arc::clone(&hub)));
+        let (origins, processes, tasks) = (Vec::new(), Vec::new(), JoinSet::new());
+        Ok(Self { ledger, config, origins, processes, tasks, watch, hub })
+    }
+
+    async fn start_origins(&mut self) -> anyhow::Result<()> {
+        for _ in 0..2 {
+            self.origins.push(TestOrigin::start_again(self.config.clone()).await?);
+        }
+        Ok(())
+    }
+
+    fn start_clients(&mut self) {
+        let here = self.origins.iter().map(|origin| origin.base().to_owned());
+        let bases: Vec<String> = here.chain(self.processes.iter().map(OriginProcess::base)).collect();
+        for number in 0..CLIENTS {
+            let (ledger, bases) = (Arc::clone(&self.ledger), bases.clone());
+            self.tasks.spawn(async move { ledger.work(number, &bases).await });
+        }
+    }
+
+    /// The origins, if they are processes.
+    pub(super) fn processes(&mut self) -> &mut [OriginProcess] {
+        &mut self.processes
     }
 
     /// Waits until clients got something more done.
@@ -102,10 +136,14 @@ impl World {
         self.settle().await
     }
 
-    async fn settle(self) -> anyhow::Result<Counts> {
+    async fn settle(mut self) -> anyhow::Result<Counts> {
         // What was ended last is past its bound too.
         tokio::time::sleep(super::ledger::BOUND + Duration::from_millis(200)).await;
         self.watch.abort();
+        if !self.processes.is_empty() {
+            self.processes.clear();
+            self.start_origins().await?;
+        }
         self.ledger.settle(&self.origins).await?;
         for origin in self.origins {
             origin.stop().await;
