@@ -17,6 +17,9 @@ use clap::{Parser, Subcommand};
 
 use crate::{edge_build::EdgeBuild, setup::Program};
 
+/// How often `faults` kills an origin on the embedded store in the middle of writes.
+const KILLS: u32 = 200;
+
 /// Developer tasks of Portcullis.
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
@@ -53,7 +56,7 @@ enum Task {
         seed: Option<u64>,
     },
     /// Install what is missing, then run the store's part of the fault matrix: Redis is killed, cut off, emptied and so on under
-    /// load, and origins are killed between their writes.
+    /// load, origins are killed between their writes, and 200 times in the middle of them.
     Faults {
         /// Only cases with this in their name.
         name: Option<String>,
@@ -152,7 +155,19 @@ fn faults(name: Option<String>) -> anyhow::Result<()> {
         "portcullis-faults",
         "--",
     ]);
-    command::run(matrix.args(&name).current_dir(command::root()))
+    let matrix = command::run(matrix.args(&name).current_dir(command::root()));
+    if name.is_none() {
+        println!("origin on the embedded store killed {KILLS} times in the middle of writes, some minutes:");
+        kill_in_mid_write()?;
+    }
+    matrix
+}
+
+fn kill_in_mid_write() -> anyhow::Result<()> {
+    let mut kills = Command::new("cargo");
+    kills.args(["test", "--package", "portcullis-origin", "--all-features", "--test", "processes", "--"]);
+    kills.args(["restart::an_origin_that_is_killed_again_and_again", "--nocapture"]);
+    command::run(kills.env("PORTCULLIS_KILLS", KILLS.to_string()).current_dir(command::root()))
 }
 
 fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
