@@ -13,7 +13,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::{eventually, free_port};
+use crate::{clock::move_clock, eventually, free_port};
 
 /// Opens every server of a test.
 pub const REDIS_PASSWORD: &str = "password-of-the-redis-of-a-test";
@@ -26,6 +26,8 @@ pub struct TestRedis {
     directory: TempDir,
     place: Option<PathBuf>,
     arguments: Vec<String>,
+    /// How far its clock is ahead.
+    ahead_s: i64,
 }
 
 impl TestRedis {
@@ -61,7 +63,16 @@ impl TestRedis {
     ///
     /// As for [`Self::start`].
     pub async fn start_with(arguments: &[&str]) -> anyhow::Result<Self> {
-        Self::start_at(None, arguments).await
+        Self::start_at(None, arguments, 0).await
+    }
+
+    /// As [`Self::start`], with a clock that is ahead by so much.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::start`].
+    pub async fn start_ahead(ahead_s: i64) -> anyhow::Result<Self> {
+        Self::start_at(None, &[], ahead_s).await
     }
 
     /// As [`Self::start`], in a folder that is not its own.
@@ -70,14 +81,14 @@ impl TestRedis {
     ///
     /// As for [`Self::start`].
     pub async fn start_in(place: &Path) -> anyhow::Result<Self> {
-        Self::start_at(Some(place.to_owned()), &[]).await
+        Self::start_at(Some(place.to_owned()), &[], 0).await
     }
 
-    async fn start_at(place: Option<PathBuf>, arguments: &[&str]) -> anyhow::Result<Self> {
+    async fn start_at(place: Option<PathBuf>, arguments: &[&str], ahead_s: i64) -> anyhow::Result<Self> {
         let (directory, port) = (tempfile::tempdir()?, free_port()?);
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let child = spawn(port, place.as_deref().unwrap_or(directory.path()), &arguments)?;
-        let server = Self { child, port, directory, place, arguments };
+        let child = spawn(port, place.as_deref().unwrap_or(directory.path()), &arguments, ahead_s)?;
+        let server = Self { child, port, directory, place, arguments, ahead_s };
         server.answers().await?;
         Ok(server)
     }
@@ -115,8 +126,18 @@ impl TestRedis {
     /// It does not start.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.kill();
-        self.child = spawn(self.port, self.path(), &self.arguments)?;
+        self.child = spawn(self.port, self.path(), &self.arguments, self.ahead_s)?;
         self.answers().await
+    }
+
+    /// As [`Self::restart`], with a clock that is ahead by so much.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub async fn restart_ahead(&mut self, ahead_s: i64) -> anyhow::Result<()> {
+        self.ahead_s = ahead_s;
+        self.restart().await
     }
 
     /// Puts another server in its place, with what `backup` holds, or with nothing.
@@ -203,12 +224,13 @@ impl Drop for TestRedis {
     }
 }
 
-fn spawn(port: u16, directory: &Path, arguments: &[String]) -> anyhow::Result<Child> {
+fn spawn(port: u16, directory: &Path, arguments: &[String], ahead_s: i64) -> anyhow::Result<Child> {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--requirepass", REDIS_PASSWORD, "--masterauth", REDIS_PASSWORD]);
     command.args(["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(directory);
     // A replica would wait five seconds for others to come.
     command.args(["--repl-diskless-sync-delay", "0"]).args(arguments).stdout(Stdio::null());
+    move_clock(&mut command, ahead_s);
     command.spawn().context("cannot start redis-server; run cargo xtask setup")
 }
 

@@ -24,7 +24,12 @@ async fn redis_is_emptied_and_replaced() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_falls_back_to_a_backup() -> anyhow::Result<()> {
-    is_good("backup").await
+    is_good("backup of just before").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_falls_back_an_hour_by_faketime() -> anyhow::Result<()> {
+    is_good("backup of an hour ago").await
 }
 
 #[tokio::test(flavor = "multi_thread")]

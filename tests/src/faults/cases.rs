@@ -41,14 +41,17 @@ impl Case {
     }
 }
 
+const NO_FAKETIME: &str = "libfaketime is not installed";
+
 /// All of them.
-pub const CASES: [Case; 13] = [
+pub const CASES: [Case; 14] = [
     case("Redis killed with append-only file, fsync always", true, |_| Box::pin(killed())),
     case("failover by sentinels", false, |_| Box::pin(failed_over())),
     case("split brain: primary cut off with its clients, replica promoted, healed", false, |_| Box::pin(split_brain())),
     case("Redis paused for 10 s", false, |_| Box::pin(paused())),
     case("replaced by an empty one", true, |_| Box::pin(emptied())),
-    case("restored from an old backup", true, |_| Box::pin(restored())),
+    case("restored from a backup of just before", true, |_| Box::pin(restored())),
+    case("restored from a backup of an hour ago", true, |program| Box::pin(restored_after_an_hour(program))),
     case("maxmemory reached, then raised", true, |_| Box::pin(out_of_memory())),
     case("SCRIPT FLUSH every 10 ms", true, |_| Box::pin(scripts_flushed())),
     case("log trimmed under a hub that lags", true, |_| Box::pin(trimmed())),
@@ -142,6 +145,23 @@ async fn restored() -> anyhow::Result<Outcome> {
     finish(world).await
 }
 
+/// Everything in the backup is an hour old, lifetimes and floors too: store and origins begin an hour ago. What was alive then
+/// is alive unless it was ended since.
+async fn restored_after_an_hour(program: PathBuf) -> anyhow::Result<Outcome> {
+    const AHEAD_S: i64 = -3_600;
+    if !can_move_clocks() {
+        return skipped(NO_FAKETIME);
+    }
+    let mut redis = TestRedis::start_ahead(AHEAD_S).await?;
+    let mut world = World::start_apart(&redis.url(), &program, [AHEAD_S; 2], MayBeForgotten).await?;
+    world.rest().await?;
+    let backup = redis.backup()?;
+    redis.restart_ahead(0).await?;
+    world.catch_up().await?;
+    redis.replace(Some(&backup)).await?;
+    finish(world).await
+}
+
 async fn out_of_memory() -> anyhow::Result<Outcome> {
     let redis = TestRedis::start().await?;
     let world = over(&redis, Kept).await?;
@@ -217,7 +237,7 @@ async fn killed_at_failpoints(program: PathBuf) -> anyhow::Result<Outcome> {
 /// One is right, the other is first ahead of it, then behind.
 async fn clocks_apart(program: PathBuf) -> anyhow::Result<Outcome> {
     if !can_move_clocks() {
-        return skipped("libfaketime is not installed");
+        return skipped(NO_FAKETIME);
     }
     let mut counts = Counts::default();
     for ahead_s in [2, -2] {

@@ -45,6 +45,8 @@ struct Entry {
     id: SessionId,
     refresh_token: String,
     told: Told,
+    /// Whether a store that forgets sessions still has it, in an older state.
+    in_backup: bool,
     admitted: bool,
 }
 
@@ -87,23 +89,58 @@ impl Ledger {
             let Some(opened) = self.acknowledge(open).await else { continue };
             let Some(index) = self.note(&opened) else { continue };
             for step in 1..=2 {
-                let token = self.state().entries[index].refresh_token.clone();
-                let form = [("grant_type", "refresh_token"), ("refresh_token", &token), ("client_id", "web")];
-                let refresh = || client.post(at(turn + step, "/oauth2/token")).form(&form);
-                self.refreshed(index, self.acknowledge(refresh).await);
+                self.refresh(&client, index, &at(turn + step, "")).await;
             }
-            let id = self.state().entries[index].id;
-            if turn / 2 % 2 == 0 && self.state().entries[index].told == Told::Alive {
-                let path = format!("/v1/sessions/{id}/revoke");
-                let revoke = || client.post(at(turn, &path)).bearer_auth(MANAGEMENT_KEY).json(&json!({}));
-                let told = match self.acknowledge(revoke).await {
-                    Some(_) => Told::Over(Instant::now()),
-                    None => Told::Nothing,
-                };
-                self.state().entries[index].told = told;
+            if turn / 2 % 2 == 0 {
+                self.end(&client, index, &at(turn, "")).await;
             }
         }
         Ok(())
+    }
+
+    /// Of the sessions that a backup has just been made of, refreshes a third and ends another, then lets clients work again.
+    pub(super) async fn take_up(&self, bases: &[String]) -> anyhow::Result<()> {
+        let client = Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+        self.state().entries.iter_mut().for_each(|entry| entry.in_backup = true);
+        let known = self.state().entries.len();
+        for (index, base) in (0..known).zip(bases.iter().cycle()) {
+            match index % 3 {
+                0 => self.refresh(&client, index, base).await,
+                1 => self.end(&client, index, base).await,
+                _ => {}
+            }
+        }
+        self.state().stopped = false;
+        Ok(())
+    }
+
+    /// Refreshes a session, if it is alive.
+    async fn refresh(&self, client: &Client, index: usize, base: &str) {
+        let Some(entry) = self.alive(index) else { return };
+        let form = [("grant_type", "refresh_token"), ("refresh_token", &entry.refresh_token), ("client_id", "web")];
+        let refresh = || client.post(format!("{base}/oauth2/token")).form(&form);
+        let answer = self.acknowledge(refresh).await;
+        let entry = &mut self.state().entries[index];
+        match answer.as_ref().and_then(|answer| answer["refresh_token"].as_str()) {
+            Some(token) => token.clone_into(&mut entry.refresh_token),
+            None => entry.told = Told::Nothing,
+        }
+    }
+
+    /// Ends a session, if it is alive.
+    async fn end(&self, client: &Client, index: usize, base: &str) {
+        let Some(entry) = self.alive(index) else { return };
+        let address = format!("{base}/v1/sessions/{}/revoke", entry.id);
+        let revoke = || client.post(&address).bearer_auth(MANAGEMENT_KEY).json(&json!({}));
+        let told = match self.acknowledge(revoke).await {
+            Some(_) => Told::Over(Instant::now()),
+            None => Told::Nothing,
+        };
+        self.state().entries[index].told = told;
+    }
+
+    fn alive(&self, index: usize) -> Option<Entry> {
+        self.state().entries.get(index).filter(|entry| entry.told == Told::Alive).cloned()
     }
 
     /// Repeats a command until it is acknowledged. An answer that is neither success nor 503 is an alarm, unless the
@@ -139,16 +176,8 @@ impl Ledger {
         let id = opened["session_id"].as_str()?.parse().ok()?;
         let refresh_token = opened["refresh_token"].as_str()?.to_owned();
         let mut state = self.state();
-        state.entries.push(Entry { id, refresh_token, told: Told::Alive, admitted: false });
+        state.entries.push(Entry { id, refresh_token, told: Told::Alive, in_backup: false, admitted: false });
         Some(state.entries.len() - 1)
-    }
-
-    fn refreshed(&self, index: usize, answer: Option<Value>) {
-        let entry = &mut self.state().entries[index];
-        match answer.as_ref().and_then(|answer| answer["refresh_token"].as_str()) {
-            Some(token) => token.clone_into(&mut entry.refresh_token),
-            None => entry.told = Told::Nothing,
-        }
     }
 
     /// Looks for tokens that a replica would admit although their end was acknowledged longer ago than the bound.
@@ -181,7 +210,7 @@ impl Ledger {
             };
             let (status, answer) = eventually("an origin to say what it knows", answered).await??;
             let is_lost = match entry.told {
-                Told::Alive => status != 200 && self.sessions == Sessions::Kept,
+                Told::Alive => status != 200 && (self.sessions == Sessions::Kept || entry.in_backup),
                 _ => status != 400,
             };
             if is_lost {

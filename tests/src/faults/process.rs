@@ -32,14 +32,12 @@ impl Plan {
         Ok(Self { program, variables: variables(config), port: free_port()?, ahead_s })
     }
 
-    /// Starts it, and waits until it is ready.
-    async fn start(&self, failpoints: &str) -> anyhow::Result<Child> {
+    fn start(&self, failpoints: &str) -> anyhow::Result<Child> {
         let mut command = Command::new(&self.program);
         command.arg("serve").envs(self.variables.iter().cloned()).env("FAILPOINTS", failpoints);
         command.env("PORTCULLIS_SERVER__LISTEN", format!("127.0.0.1:{}", self.port));
         move_clock(&mut command, self.ahead_s);
-        let child = command.stderr(Stdio::null()).spawn().context("cannot start an origin")?;
-        Ok(child)
+        command.stderr(Stdio::null()).spawn().context("cannot start an origin")
     }
 }
 
@@ -57,7 +55,7 @@ impl OriginProcess {
     ///
     /// It does not start.
     pub(super) async fn start(plan: Plan) -> anyhow::Result<Self> {
-        let child = plan.start("").await?;
+        let child = plan.start("")?;
         let origin = Self { plan, child, client: Client::builder().no_proxy().build()? };
         origin.is_ready().await?;
         Ok(origin)
@@ -68,6 +66,18 @@ impl OriginProcess {
         format!("http://127.0.0.1:{}", self.plan.port)
     }
 
+    /// Kills it, and starts it with a clock that is ahead by so much.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub(super) async fn restart_ahead(&mut self, ahead_s: i64) -> anyhow::Result<()> {
+        self.kill();
+        self.plan.ahead_s = ahead_s;
+        self.child = self.plan.start("")?;
+        self.is_ready().await
+    }
+
     /// Kills it, starts it so that it ends when it comes to a failpoint for the third time, and once it has, starts it again.
     ///
     /// # Errors
@@ -75,11 +85,11 @@ impl OriginProcess {
     /// It does not end there, or does not start.
     pub(super) async fn end_at(&mut self, failpoint: &str) -> anyhow::Result<()> {
         self.kill();
-        self.child = self.plan.start(&format!("{failpoint}=2*off->return")).await?;
+        self.child = self.plan.start(&format!("{failpoint}=2*off->return"))?;
         let what = format!("an origin to come to {failpoint}");
         let ended = eventually(&what, async || self.child.try_wait().ok()?).await?;
         ensure!(ended.signal() == Some(Signal::SIGABRT as i32), "an origin ended before {failpoint}: {ended}");
-        self.child = self.plan.start("").await?;
+        self.child = self.plan.start("")?;
         self.is_ready().await
     }
 

@@ -70,6 +70,8 @@ impl World {
         let mut config = Config::default();
         config.server.listen.set_port(0);
         config.feed.heartbeat_ms = 100;
+        // A session that nobody used for an hour goes on.
+        config.sessions.standard_idle_s = 4 * 3_600;
         config.store.url = StoreUrl::from(url.to_owned());
         config.store.timeout_ms = 1_000;
         config.store.acknowledge =
@@ -93,9 +95,13 @@ impl World {
         Ok(())
     }
 
-    fn start_clients(&mut self) {
+    fn bases(&self) -> Vec<String> {
         let here = self.origins.iter().map(|origin| origin.base().to_owned());
-        let bases: Vec<String> = here.chain(self.processes.iter().map(OriginProcess::base)).collect();
+        here.chain(self.processes.iter().map(OriginProcess::base)).collect()
+    }
+
+    fn start_clients(&mut self) {
+        let bases = self.bases();
         for number in 0..CLIENTS {
             let (ledger, bases) = (Arc::clone(&self.ledger), bases.clone());
             self.tasks.spawn(async move { ledger.work(number, &bases).await });
@@ -112,6 +118,17 @@ impl World {
         let wanted = self.ledger.counts().acknowledged + PROGRESS;
         let done = async || (self.ledger.counts().acknowledged >= wanted).then_some(());
         eventually("clients to get on", done).await
+    }
+
+    /// Lets time pass at origins that are processes, until their clocks are right, and clients go on with the sessions that are
+    /// in a backup of now.
+    pub(super) async fn catch_up(&mut self) -> anyhow::Result<()> {
+        for origin in &mut self.processes {
+            origin.restart_ahead(0).await?;
+        }
+        self.ledger.take_up(&self.bases()).await?;
+        self.start_clients();
+        self.goes_on().await
     }
 
     /// Hands a replica what it lacks of what an origin has.
@@ -154,7 +171,7 @@ impl World {
 
 impl World {
     /// Lets the clients finish what they are at.
-    async fn rest(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn rest(&mut self) -> anyhow::Result<()> {
         self.ledger.stop();
         while let Some(done) = self.tasks.join_next().await {
             done??;
