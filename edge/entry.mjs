@@ -25,6 +25,7 @@ const RETRY_MS = 1_000; // after a pull that failed, nobody waits for another on
 const PUSH_BYTES_MAX = 32 * 1024 * 1024; // as in hub.rs
 const BINDINGS = [
   "ISSUER", "AUDIENCE", "ORIGIN_URL", "FEED_KEYS", "TRUSTED_JWKS", "CLOCK_SKEW_MS_MAX", "ACCESS_COOKIE", "REFRESH_COOKIE",
+  "ASSERTION_KEYS",
 ];
 
 const encoder = new TextEncoder();

@@ -4,12 +4,14 @@ import { refuse } from "./refuse.mjs";
 
 const IDENTITY = ["portcullis-subject", "portcullis-session", "portcullis-tenant", "portcullis-roles", "portcullis-version"];
 
+const ASSERTION = "portcullis-assertion";
+
 const ANSWERS_MAX = 4_096; // of some 2 KiB each
 const answers = new Map(); // the gate's own answers, by the number of the identity that they tell
 
 /**
- * The answer of the application at `address`. `said` is a line each of subject, session, tenant, roles, version and the
- * cookies that are left, as far as there are any; `lines` are `Set-Cookie` lines to add.
+ * The answer of the application at `address`. `said` is a line each of subject, session, tenant, roles, version, assertion
+ * and the cookies that are left, as far as there are any; `lines` are `Set-Cookie` lines to add.
  */
 export function forward(req, address, said, lines) {
   const values = said.split("\n");
@@ -21,7 +23,8 @@ export function forward(req, address, said, lines) {
   for (let i = 0; i < IDENTITY.length; i++) if (values[i] !== "") headers.set(IDENTITY[i], values[i]);
   // The credential was the gate's business; the application gets the verdict instead.
   if (/^bearer\b/i.test(headers.get("authorization") ?? "")) headers.delete("authorization");
-  const cookies = values[IDENTITY.length];
+  if (values[IDENTITY.length] !== "") headers.set(ASSERTION, values[IDENTITY.length]);
+  const cookies = values[IDENTITY.length + 1];
   if (cookies !== "") headers.set("cookie", cookies);
   else headers.delete("cookie");
   const split = url.indexOf("://");

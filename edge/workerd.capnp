@@ -37,6 +37,7 @@ const gate :Workerd.Worker = (
     (name = "CLOCK_SKEW_MS_MAX", fromEnvironment = "CLOCK_SKEW_MS_MAX"),
     (name = "ACCESS_COOKIE", fromEnvironment = "ACCESS_COOKIE"),
     (name = "REFRESH_COOKIE", fromEnvironment = "REFRESH_COOKIE"),
+    (name = "ASSERTION_KEYS", fromEnvironment = "ASSERTION_KEYS"),
     (name = "UPSTREAMS", fromEnvironment = "UPSTREAMS")
   ]
 );

@@ -13,10 +13,12 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use shared::{
+    assertion::{Asserted, Forwarded, Parties},
     cookie,
     decision::{Credential, Decision, Denied, View, decide},
     feed::UnverifiedFrame,
     keys::KeySet,
+    path::Target,
     policy::{OnStale, Policy, Route, Routed},
     replica::{Freshness, Replica},
     request::{self, Facts, Presented},
@@ -65,7 +67,7 @@ enum Asked {
 enum Verdict {
     /// There is no configured gate in this instance.
     Unready = 0,
-    /// Forwarded; out: the identity, and the cookies that are left.
+    /// Forwarded; out: the identity, the assertion if there is a key for the upstream, and the cookies that are left.
     Allow = 1,
     /// Forwarded without identity; out: as above, with the identity empty.
     Anonymous = 2,
@@ -96,9 +98,10 @@ enum Verdict {
 /// A binding is missing or wrong, or the policy is not one.
 #[wasm_bindgen]
 pub fn configure(bindings: &str, policy: &[u8]) -> Result<(), JsError> {
+    let policy = Policy::decode(policy)?;
     let gate = Gate {
-        settings: Settings::read(bindings)?,
-        policy: Policy::decode(policy)?,
+        settings: Settings::read(bindings, &policy)?,
+        policy,
         session_route: session_route(),
         replica: Replica::new(),
         tokens: Tokens::new(),
@@ -306,14 +309,22 @@ impl Gate {
             }
             Decision::Deny(denied) => return Err(Refusal::denied(denied, route)),
         };
+        let assertion = |asserted: &Asserted| {
+            let Some(key) = settings.assertion_key(&route.upstream) else { return Some(String::new()) };
+            let Target { authority, path, query, .. } = place.target;
+            let parties = Parties { issuer: &settings.issuer, upstream: &route.upstream };
+            key.assert(parties, Forwarded { method: facts.method, path, query }, authority, asserted, now)
+        };
         match (verdict, known) {
             (Verdict::Allow, Some(Ok(known))) => {
-                said.push_str(&known.identity);
+                let Some(assertion) = assertion(&known.asserted) else { return Ok((Verdict::TooLarge, index)) };
+                said.extend([&known.identity, &assertion, "\n"]);
                 tell_identity(known.number);
                 known.teach(replica);
             }
             (Verdict::Anonymous, _) => {
-                said.push_str(NO_IDENTITY);
+                let Some(assertion) = assertion(&Asserted::default()) else { return Ok((Verdict::TooLarge, index)) };
+                said.extend([NO_IDENTITY, &assertion, "\n"]);
                 tell_identity(0.0);
             }
             (Verdict::Session, Some(Ok(known))) => {

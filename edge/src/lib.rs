@@ -1,7 +1,8 @@
 //! Gate and hub at the CDN edge, as one WebAssembly module.
 //!
 //! Invariant: no panic path, since a panic ends the isolate together with its replica of the floors.
-//! Invariant: public keys only; nothing here can mint a token or sign a frame.
+//! Invariant: nothing here can mint a token or sign a frame. The only secrets are the keys of assertions, each of which speaks
+//! to one upstream.
 
 pub mod buffers;
 pub mod gate;

@@ -1,11 +1,14 @@
 //! What the bindings of the Worker say, checked once per instance.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use shared::{
+    assertion::{AssertionKey, AssertionKeyError},
     cookie::{self, ACCESS_COOKIE, NAME_BYTES_MAX, REFRESH_COOKIE},
     keys::{KeyError, KeySet, PublicKey},
+    policy::{Policy, UPSTREAM_SELF},
     request::CookieNames,
     resource::Resource,
 };
@@ -27,6 +30,7 @@ struct Bindings {
     clock_skew_ms_max: Option<String>,
     access_cookie: Option<String>,
     refresh_cookie: Option<String>,
+    assertion_keys: Option<String>,
 }
 
 /// Why the bindings are no settings.
@@ -55,6 +59,20 @@ pub(crate) enum SettingsError {
     /// One name for two cookies.
     #[error("ACCESS_COOKIE and REFRESH_COOKIE must be two names")]
     SameCookie,
+    /// Not a list of keys.
+    #[error("ASSERTION_KEYS must be a JSON object of keys by the name of their upstream, such as {{\"app\":\"…\"}}")]
+    AssertionKeys,
+    /// One of them is no key.
+    #[error("ASSERTION_KEYS, for the upstream {upstream:?}: {error}")]
+    AssertionKey {
+        /// The upstream.
+        upstream: String,
+        /// What is wrong with its key.
+        error: AssertionKeyError,
+    },
+    /// One of them speaks to nobody. What stands in the place of the name may be the key.
+    #[error("ASSERTION_KEYS: a name in it is no upstream of the policy, or that of the gate itself")]
+    AssertionUpstream,
     /// An origin without a way to believe it.
     #[error(
         "FEED_KEYS is missing: ORIGIN_URL is set, and without the origin's feed key nothing that it revokes is known"
@@ -92,15 +110,17 @@ pub(crate) struct Settings {
     pub(crate) skew_max: Duration,
     access_cookie: String,
     refresh_cookie: String,
+    /// By upstream; what is forwarded to the others is not asserted.
+    assertion_keys: BTreeMap<String, AssertionKey>,
 }
 
 impl Settings {
-    /// Reads the bindings: a JSON object of texts.
+    /// Reads the bindings, a JSON object of texts, for the gate of a policy.
     ///
     /// # Errors
     ///
     /// The first binding that is missing or wrong, by name.
-    pub(crate) fn read(json: &str) -> Result<Self, SettingsError> {
+    pub(crate) fn read(json: &str, policy: &Policy) -> Result<Self, SettingsError> {
         let bindings: Bindings = serde_json::from_str(json)?;
         let trust = trust(&bindings)?;
         let skew_ms = match filled(bindings.clock_skew_ms_max) {
@@ -125,7 +145,13 @@ impl Settings {
             skew_max: Duration::from_millis(skew_ms),
             access_cookie,
             refresh_cookie,
+            assertion_keys: assertion_keys(bindings.assertion_keys, policy)?,
         })
+    }
+
+    /// The key that speaks to an upstream.
+    pub(crate) fn assertion_key(&self, upstream: &str) -> Option<&AssertionKey> {
+        self.assertion_keys.get(upstream)
     }
 
     /// The names of the cookies that hold credentials.
@@ -148,6 +174,22 @@ fn trust(bindings: &Bindings) -> Result<Trust, SettingsError> {
         (true, false, Some(keys)) => Ok(Trust::Static(keys)),
         (true, false, None) => Err(SettingsError::NoTrust),
     }
+}
+
+fn assertion_keys(text: Option<String>, policy: &Policy) -> Result<BTreeMap<String, AssertionKey>, SettingsError> {
+    let Some(text) = filled(text) else { return Ok(BTreeMap::new()) };
+    let keys: BTreeMap<String, String> = serde_json::from_str(&text).map_err(|_| SettingsError::AssertionKeys)?;
+    keys.into_iter()
+        .map(|(upstream, key)| {
+            if policy.upstream(&upstream).is_none_or(|address| address == UPSTREAM_SELF) {
+                return Err(SettingsError::AssertionUpstream);
+            }
+            match AssertionKey::from_hex(&key) {
+                Ok(key) => Ok((upstream, key)),
+                Err(error) => Err(SettingsError::AssertionKey { upstream, error }),
+            }
+        })
+        .collect()
 }
 
 fn cookie_name(name: &'static str, found: Option<String>, default: &str) -> Result<String, SettingsError> {

@@ -10,6 +10,7 @@ use core::num::NonZeroUsize;
 
 use lru::LruCache;
 use shared::{
+    assertion::Asserted,
     id::Role,
     keys::KeySet,
     replica::Replica,
@@ -37,6 +38,8 @@ pub(crate) struct Known {
     pub(crate) token: AccessToken,
     /// Subject, session, tenant, roles and version: the values of the identity headers, each with a line break after it.
     pub(crate) identity: String,
+    /// The same for an assertion.
+    pub(crate) asserted: Asserted,
     /// The number of that identity, from 1; no other token of this instance has it. A number as JavaScript has them: whole
     /// and exact for longer than an instance can live.
     pub(crate) number: f64,
@@ -95,7 +98,8 @@ impl Tokens {
         known.try_get_or_insert_mut_ref(text, || {
             let token = AccessToken::verify(text, keys, &Runtime, expected)?;
             *count += 1.0;
-            Ok(Known { identity: identity(&token), number: *count, token, taught: false })
+            let (identity, asserted) = (identity(&token), Asserted::of(token.claims()));
+            Ok(Known { identity, asserted, number: *count, token, taught: false })
         })
     }
 }

@@ -15,6 +15,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod assertion;
 pub mod codec;
 pub mod cookie;
 pub mod csrf;

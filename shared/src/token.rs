@@ -193,7 +193,8 @@ pub struct AccessToken {
     subject: FloorKey,
     tenant: Option<FloorKey>,
     everyone: FloorKey,
-    signing_key: FloorKey,
+    /// None if the gate has checked the signature, and with it the key.
+    signing_key: Option<FloorKey>,
 }
 
 impl AccessToken {
@@ -227,14 +228,19 @@ impl AccessToken {
         if !claims.aud.contains(expected.audience) {
             return Err(TokenError::Audience);
         }
-        Ok(Self {
+        Ok(Self { signing_key: Some(FloorKey::signing_key(kid)), ..Self::asserted(claims) })
+    }
+
+    /// A token that the gate has checked, as an assertion tells it.
+    pub(crate) fn asserted(claims: Claims) -> Self {
+        Self {
             session: FloorKey::session(&claims.sid),
             subject: FloorKey::subject(&claims.sub),
             tenant: claims.tid.as_ref().map(FloorKey::tenant),
             everyone: FloorKey::everyone(),
-            signing_key: FloorKey::signing_key(kid),
+            signing_key: None,
             claims,
-        })
+        }
     }
 
     /// The claims.
@@ -278,7 +284,7 @@ impl AccessToken {
             Some((ScopeKind::Subject, self.subject, subject)),
             self.tenant.map(|key| (ScopeKind::Tenant, key, tenant)),
             Some((ScopeKind::Everyone, self.everyone, everyone)),
-            Some((ScopeKind::SigningKey, self.signing_key, Version::INITIAL)),
+            self.signing_key.map(|key| (ScopeKind::SigningKey, key, Version::INITIAL)),
         ]
         .into_iter()
         .flatten()

@@ -21,7 +21,7 @@ pub use self::{
     node::in_node,
     origin::{MANAGEMENT_KEY, MASTER_KEY, TestOrigin, feed_key},
     redis::{REDIS_PASSWORD, TestRedis},
-    setting::{Opened, POLICY, Setting, set_cookies},
+    setting::{ASSERTION_KEY, Opened, POLICY, Setting, set_cookies},
     up::TestUp,
     upstream::TestUpstream,
 };

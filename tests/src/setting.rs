@@ -70,6 +70,9 @@ path = "/self/*"
 upstream = "own"
 "#;
 
+/// What the gate and the application share, in hexadecimal.
+pub const ASSERTION_KEY: &str = "6173736572742d6b65792d6f662d612d746573742d6f662d33322d6279746573";
+
 /// The three of them.
 pub struct Setting {
     /// The origin, which pushes to the hub of the gate.
@@ -117,6 +120,7 @@ impl Setting {
         // Half a second of skew leaves a bound of 3 s room for heartbeats that come late on a busy machine.
         let settings =
             GateSettings::of(&origin).with_upstream("app", upstream.address()).with("CLOCK_SKEW_MS_MAX", "500");
+        let settings = settings.with("ASSERTION_KEYS", &json!({ "app": ASSERTION_KEY }).to_string());
         let gate = place.start(settings).await?;
         gate.ready().await?;
         Ok(Self { origin, upstream, gate, directory })
