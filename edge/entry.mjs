@@ -4,6 +4,7 @@
 // generated code of index.js instantiates the module anew after a panic; the new instance says `UNREADY`, and all that was
 // known of the old one (`shared`) is taken anew.
 import app, { Hub } from "./index.js";
+import { connections, isLasting, watch } from "./connections.mjs";
 import policy from "./policy.bin";
 import { POSTURE, refuse } from "./refuse.mjs";
 import { cookies, exchange, originUrl, session, signOut } from "./session.mjs";
@@ -36,6 +37,7 @@ let pulling = null; // the pull of the hub that is under way
 let pulledAt = 0;
 let heardAt = 0; // when the last pull began that succeeded
 let failedAt = 0; // when the last one failed; 0 if it succeeded
+let originAsked = { at: 0, done: null }; // when the origin was asked last for the sake of open connections
 
 class NotConfigured extends Error {}
 
@@ -48,7 +50,7 @@ function configure(env) {
     throw new NotConfigured(String(error?.message ?? error));
   }
   const addresses = JSON.parse(env.UPSTREAMS || "{}");
-  const routes = JSON.parse(wasm.routes()).map(({ id, upstream, address }) => ({ id, address: addresses[upstream] ?? address }));
+  const routes = JSON.parse(wasm.routes()).map((route) => ({ ...route, address: addresses[route.upstream] ?? route.address }));
   shared = { memory: wasm.linear_memory(), places: wasm.buffers(), routes, hasFeed: wasm.position() !== "" };
   view();
   forget();
@@ -65,6 +67,17 @@ function view() {
 // Verdict (8 bits), route (8), length of the output (16).
 function check(req, env, asked, now, renewed) {
   if (shared === null) configure(env);
+  const length = put(req, renewed);
+  if (length === null) return TOO_LARGE;
+  const said = wasm.check(length, asked, now);
+  if ((said & 0xff) !== UNREADY) return said;
+  shared = null;
+  configure(env);
+  return check(req, env, asked, now, renewed);
+}
+
+// Puts what counts of a request into the input; its length, null if it does not fit.
+function put(req, renewed) {
   if (shared.input.byteLength === 0) view();
   const { method, headers } = req;
   let text = `${method}\n${req.url}\n${headers.get("authorization") ?? ""}\n${headers.get("cookie") ?? ""}`;
@@ -73,12 +86,7 @@ function check(req, env, asked, now, renewed) {
   else if (renewed) text += "\n\n";
   if (renewed) text += `\n${renewed}`;
   const { read, written } = encoder.encodeInto(text, shared.input);
-  if (read < text.length) return TOO_LARGE;
-  const said = wasm.check(written, asked, now);
-  if ((said & 0xff) !== UNREADY) return said;
-  shared = null;
-  configure(env);
-  return check(req, env, asked, now, renewed);
+  return read < text.length ? null : written;
 }
 
 function output(said) {
@@ -105,7 +113,7 @@ export default {
 function answer(said, req, env, ctx, asked, renewal) {
   switch (said & 0xff) {
     case ALLOW:
-    case ANONYMOUS: return pass(said, req, renewal?.lines);
+    case ANONYMOUS: return pass(said, req, env, ctx, renewal);
     case REFUSE: return refuse(output(said).split("\n"), renewal?.lines);
     case ASK_HUB: return again(req, env, ctx, HUB, waitForHub(env, ctx), renewal);
     case ASK_ORIGIN: return again(req, env, ctx, ORIGIN, pullFrom(env, "origin"), renewal);
@@ -118,9 +126,14 @@ function answer(said, req, env, ctx, asked, renewal) {
   }
 }
 
-function pass(said, req, lines) {
-  const { address } = shared.routes[(said >>> 8) & 0xff];
-  if (address !== "self") return forward(req, address, output(said), lines);
+function pass(said, req, env, ctx, renewal) {
+  const route = (said >>> 8) & 0xff;
+  const { address } = shared.routes[route];
+  const lines = renewal?.lines;
+  if (address !== "self") {
+    const holds = (said & 0xff) === ALLOW ? (answer) => hold(answer, req, env, ctx, route, renewal?.token) : null;
+    return forward(req, address, output(said), lines, holds);
+  }
   if (shared.identity.byteLength === 0) view();
   const number = shared.identity[0];
   return (lines ? undefined : given(number)) ?? own(number, output(said), lines);
@@ -177,9 +190,34 @@ function refresh(env, ms, now) {
 async function waitForHub(env, ctx) {
   if (Date.now() - failedAt < RETRY_MS) return;
   const pull = refresh(env, 0, Date.now());
-  if (pull === null) return;
+  if (pull !== null) await inTime(pull, ctx);
+}
+
+// Another request may have begun the pull, and been cancelled together with it.
+async function inTime(pull, ctx) {
   ctx.waitUntil(pull);
   await Promise.race([pull, new Promise((done) => setTimeout(done, PULL_MS_MAX))]);
+}
+
+// --- connections that outlive their request ---
+
+// The answer to a request in a session; one that lasts goes on only as long as a new request would pass.
+function hold(answer, req, env, ctx, route, renewed) {
+  if (!isLasting(answer)) return answer;
+  const token = wasm.presented(put(req, renewed) ?? 0);
+  return watch(answer, ctx, shared.routes[route].staleness_ms_max, (ms) => standing(token, route, env, ctx, ms));
+}
+
+// The status that a request with this token would get; what the hub and the origin said within `ms` counts.
+async function standing(token, route, env, ctx, ms) {
+  const pull = shared === null ? null : refresh(env, ms, Date.now());
+  if (pull !== null) await inTime(pull, ctx);
+  const status = wasm.standing(token, route, false, Date.now());
+  if (status !== 1) return status;
+  const now = Date.now();
+  if (now - originAsked.at >= ms) originAsked = { at: now, done: pullFrom(env, "origin").catch(() => {}) };
+  await inTime(originAsked.done, ctx);
+  return wasm.standing(token, route, true, Date.now());
 }
 
 // --- renewal of a browser's session, in line ---
@@ -206,7 +244,8 @@ async function reserved(req, env) {
     if (place && place[1] === hubName(env)) return await hubAnswer(req, env, url.search);
     if (url.pathname === "/.portcullis/status" && req.method === "GET") {
       await refresh(env, PULL_MS_MIN, Date.now());
-      return new Response(wasm.status(Date.now()), { headers: { "content-type": "application/json", ...POSTURE } });
+      const status = { ...JSON.parse(wasm.status(Date.now())), connections: connections() };
+      return new Response(JSON.stringify(status), { headers: { "content-type": "application/json", ...POSTURE } });
     }
     return refuse(["404", "no_route", "", "", "there is nothing here"]);
   } catch (error) {

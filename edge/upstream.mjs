@@ -11,9 +11,10 @@ const answers = new Map(); // the gate's own answers, by the number of the ident
 
 /**
  * The answer of the application at `address`. `said` is a line each of subject, session, tenant, roles, version, assertion
- * and the cookies that are left, as far as there are any; `lines` are `Set-Cookie` lines to add.
+ * and the cookies that are left, as far as there are any; `lines` are `Set-Cookie` lines to add; `holds` gets the answer to a
+ * request in a session, and gives the one to pass on.
  */
-export function forward(req, address, said, lines) {
+export function forward(req, address, said, lines, holds) {
   const values = said.split("\n");
   const { url } = req;
   const rest = url.slice(url.indexOf("/", url.indexOf("://") + 3));
@@ -30,17 +31,18 @@ export function forward(req, address, said, lines) {
   const split = url.indexOf("://");
   headers.set("x-forwarded-proto", url.slice(0, split));
   headers.set("x-forwarded-host", url.slice(split + 3, url.length - rest.length));
-  return ask(request, values[0] === "" ? SHARED : OWN, lines);
+  return ask(request, values[0] === "" ? SHARED : OWN, lines, holds);
 }
 
 // BRR-09: what one user is told comes out of no cache between here and the application, and goes into none.
 const OWN = { redirect: "manual", cache: "no-store" };
 const SHARED = { redirect: "manual" };
 
-async function ask(request, init, lines) {
+async function ask(request, init, lines, holds) {
   let answer;
   try {
     answer = await fetch(request, init);
+    if (holds !== null) answer = holds(answer);
   } catch {
     answer = refuse(["502", "upstream", "", "", "the application does not answer"]);
   }

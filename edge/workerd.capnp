@@ -14,6 +14,7 @@ const config :Workerd.Config = (
 const gate :Workerd.Worker = (
   modules = [
     (name = "entry.mjs", esModule = embed "entry.mjs"),
+    (name = "connections.mjs", esModule = embed "connections.mjs"),
     (name = "refuse.mjs", esModule = embed "refuse.mjs"),
     (name = "session.mjs", esModule = embed "session.mjs"),
     (name = "upstream.mjs", esModule = embed "upstream.mjs"),

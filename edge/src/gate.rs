@@ -112,16 +112,16 @@ pub fn configure(bindings: &str, policy: &[u8]) -> Result<(), JsError> {
     Ok(())
 }
 
-/// The routes in their order, as a JSON list of `{"id", "upstream", "address"}`.
+/// The routes in their order, as a JSON list of `{"id", "upstream", "address", "staleness_ms_max"}`.
 #[wasm_bindgen]
 pub fn routes() -> String {
     GATE.with_borrow(|gate| {
         let routes = gate.as_ref().map(|gate| &gate.policy).into_iter().flat_map(|policy| {
             let address = |route: &Route| policy.upstream(&route.upstream).unwrap_or_default().to_owned();
-            policy
-                .routes()
-                .iter()
-                .map(move |route| json!({ "id": route.id, "upstream": route.upstream, "address": address(route) }))
+            policy.routes().iter().map(move |route| {
+                let (address, bound) = (address(route), route.staleness_ms_max);
+                json!({ "id": route.id, "upstream": route.upstream, "address": address, "staleness_ms_max": bound })
+            })
         });
         serde_json::Value::from_iter(routes).to_string()
     })
@@ -145,6 +145,37 @@ pub fn check(length: u32, asked: u8, now_ms: f64) -> u32 {
     });
     let ((verdict, route), length) = judged.unwrap_or(((Verdict::TooLarge, 0), 0));
     verdict as u32 | u32::from(route) << 8 | u32::from(length) << 16
+}
+
+/// The access token of the request of `length` bytes in the input, as [`check`] reads it; empty if it has none.
+#[wasm_bindgen]
+pub fn presented(length: u32) -> String {
+    let mut token = String::new();
+    GATE.with_borrow(|gate| {
+        if let Some(gate) = gate {
+            exchange(length, |input, _| token.push_str(gate.presented(input).unwrap_or_default()));
+        }
+    });
+    token
+}
+
+/// How a connection stands that was opened with this token on this route, at `now_ms`, after the hub was asked; with
+/// `origin_asked` after the origin was, too. 200: it may go on; another status: what a request would get now; 1: the origin
+/// must be asked; 0: there is no configured gate in this instance.
+#[wasm_bindgen]
+pub fn standing(token: &str, route: u8, origin_asked: bool, now_ms: f64) -> u16 {
+    const UNREADY: u16 = 0;
+    const ASK_ORIGIN: u16 = 1;
+    GATE.with_borrow_mut(|gate| {
+        let Some(gate) = gate.as_mut() else { return UNREADY };
+        match gate.decide(token, route, timestamp(now_ms)) {
+            Some(Decision::Allow(_) | Decision::Anonymous) => 200,
+            Some(Decision::Ask(_)) if !origin_asked => ASK_ORIGIN,
+            Some(Decision::Ask(_)) => Denied::Stale.status(),
+            Some(Decision::Deny(denied)) => denied.status(),
+            None => UNREADY,
+        }
+    })
 }
 
 /// The `Set-Cookie` lines of new tokens, a line each; of empty ones, those that take the cookies away.
@@ -204,17 +235,7 @@ pub fn status(now_ms: f64) -> String {
 
 impl Gate {
     fn judge(&mut self, input: &str, asked: Asked, now: Timestamp, said: &mut String) -> (Verdict, u8) {
-        let mut lines = input.split('\n');
-        let mut line = || lines.next().filter(|line| !line.is_empty());
-        let facts = Facts {
-            method: line().unwrap_or_default(),
-            url: line().unwrap_or_default(),
-            authorization: line(),
-            cookie: line(),
-            origin: line(),
-            sec_fetch_site: line(),
-        };
-        let renewed = line();
+        let (facts, renewed) = read(input);
         match self.judge_facts(&facts, renewed, asked, now, said) {
             Ok(judged) => judged,
             Err(refused) => {
@@ -268,11 +289,7 @@ impl Gate {
         }
         let skew_max = settings.skew_max;
         let has_feed = matches!(settings.trust, Trust::Feed { .. });
-        let freshness = match settings.trust {
-            Trust::Feed { .. } => replica.freshness(),
-            // Nobody revokes anything, so all of it is known.
-            Trust::Static(_) => Freshness::AsOf(now),
-        };
+        let freshness = freshness(&settings.trust, replica, now);
         let is_fresh = freshness.is_within(route.staleness_max(), now, skew_max);
         let known = presented.access.map(|text| {
             let expected = Expected { issuer: &settings.issuer, audience: &settings.audience };
@@ -349,6 +366,34 @@ impl Gate {
         Ok((verdict, index))
     }
 
+    /// The access token of a request on a route of the policy.
+    fn presented<'a>(&self, input: &'a str) -> Option<&'a str> {
+        let (facts, renewed) = read(input);
+        if renewed.is_some() {
+            return renewed;
+        }
+        let place = request::place(&facts).ok()?;
+        let Routed::Route(_, route) = place.route(facts.method, &self.policy) else { return None };
+        request::credentials(&facts, &place, route, self.settings.cookies()).ok()?.access
+    }
+
+    /// Decides on a token without a request; none if there is no such route.
+    fn decide(&mut self, token: &str, route: u8, now: Timestamp) -> Option<Decision<'_>> {
+        let Self { policy, settings, replica, tokens, .. } = self;
+        let route = policy.routes().get(usize::from(route))?;
+        let view = View {
+            floors: replica.floors(),
+            freshness: freshness(&settings.trust, replica, now),
+            skew_max: settings.skew_max,
+        };
+        let expected = Expected { issuer: &settings.issuer, audience: &settings.audience };
+        let credential = match tokens.verified(token, token_keys(&settings.trust, replica), expected) {
+            Ok(known) => Credential::Token(&known.token),
+            Err(error) => Credential::Bad(error),
+        };
+        Some(decide(route, credential, view, now))
+    }
+
     fn accept(&mut self, mut frames: &[u8], now: Timestamp) -> bool {
         let Trust::Feed { feed_keys, .. } = &self.settings.trust else { return false };
         let keys_before = self.replica.position().keys;
@@ -399,6 +444,29 @@ impl Gate {
     fn count(&mut self, name: &'static str) {
         let count = self.verdicts.entry(name).or_default();
         *count = count.saturating_add(1);
+    }
+}
+
+/// The facts of a request in the input, and the access token of its renewal.
+fn read(input: &str) -> (Facts<'_>, Option<&str>) {
+    let mut lines = input.split('\n');
+    let mut line = || lines.next().filter(|line| !line.is_empty());
+    let facts = Facts {
+        method: line().unwrap_or_default(),
+        url: line().unwrap_or_default(),
+        authorization: line(),
+        cookie: line(),
+        origin: line(),
+        sec_fetch_site: line(),
+    };
+    (facts, line())
+}
+
+fn freshness(trust: &Trust, replica: &Replica, now: Timestamp) -> Freshness {
+    match trust {
+        Trust::Feed { .. } => replica.freshness(),
+        // Nobody revokes anything, so all of it is known.
+        Trust::Static(_) => Freshness::AsOf(now),
     }
 }
 

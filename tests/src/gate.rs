@@ -316,11 +316,22 @@ fn second_gate(config: &str) -> anyhow::Result<String> {
     Ok(format!("{services}const second :Workerd.Worker{second}\nconst gate :Workerd.Worker{gate}"))
 }
 
+/// The files of the build that a gate runs from, beside its policy.
+const BUILT: [&str; 8] = [
+    "entry.mjs",
+    "connections.mjs",
+    "refuse.mjs",
+    "session.mjs",
+    "upstream.mjs",
+    "workerd.capnp",
+    "index.js",
+    "index_bg.wasm",
+];
+
 fn copy_build(to: &Path) -> anyhow::Result<()> {
     let build = root().join("build/edge");
     ensure!(build.join("entry.mjs").is_file(), "the edge is not built: run cargo xtask edge");
-    for file in ["entry.mjs", "refuse.mjs", "session.mjs", "upstream.mjs", "workerd.capnp", "index.js", "index_bg.wasm"]
-    {
+    for file in BUILT {
         fs::copy(build.join(file), to.join(file)).with_context(|| format!("cannot copy {file}"))?;
     }
     Ok(())

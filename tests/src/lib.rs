@@ -5,6 +5,7 @@ mod demo;
 pub mod faults;
 mod gate;
 mod hub;
+mod issuer;
 mod node;
 mod origin;
 mod redis;
@@ -18,6 +19,7 @@ pub use self::{
     demo::{TestDemo, in_chromium},
     gate::{GatePlace, GateSettings, TestGate, free_port, root},
     hub::TestHub,
+    issuer::{TestIssuer, signed},
     node::in_node,
     origin::{MANAGEMENT_KEY, MASTER_KEY, TestOrigin, feed_key},
     redis::{REDIS_PASSWORD, TestRedis},

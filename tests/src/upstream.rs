@@ -1,18 +1,27 @@
 //! An application behind the gate that tells what it was sent.
 
+use std::{convert::Infallible, time::Duration};
+
 use axum::{
     Json, Router,
     body::Bytes,
     extract::{
         Request,
-        ws::{Message, WebSocketUpgrade},
+        ws::{CloseFrame, Message, WebSocketUpgrade},
     },
     http::{StatusCode, header},
-    response::{IntoResponse as _, Response},
+    response::{
+        IntoResponse as _, Response,
+        sse::{Event, Sse},
+    },
     routing::{any, get},
 };
+use futures_util::{Stream, stream};
 use serde_json::{Map, Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
+
+/// Between two events of a stream.
+const EVENT_PAUSE: Duration = Duration::from_millis(200);
 
 /// An application of this process; it ends when it is dropped.
 pub struct TestUpstream {
@@ -22,7 +31,8 @@ pub struct TestUpstream {
 
 impl TestUpstream {
     /// Starts one on a free port. It answers with what it was sent, as JSON; `/…/redirect` redirects; `/…/ws` says again what
-    /// it is told, after the identity that it was opened with; `/…/public` may be kept by every cache.
+    /// it is told, after the identity that it was opened with, until it is told to `end with` a code; `/…/events` is a stream
+    /// of events without an end; `/…/public` may be kept by every cache.
     ///
     /// # Errors
     ///
@@ -31,7 +41,8 @@ impl TestUpstream {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = format!("http://{}", listener.local_addr()?);
         let router = Router::new()
-            .route("/app/ws", get(socket))
+            .route("/{area}/ws", get(socket))
+            .route("/{area}/events", get(events))
             .route("/app/redirect", any(|| async { (StatusCode::FOUND, [(header::LOCATION, "/elsewhere")]) }))
             .route(
                 "/app/public",
@@ -80,9 +91,22 @@ async fn socket(upgrade: WebSocketUpgrade, request: Request) -> Response {
             return;
         }
         while let Some(Ok(message)) = socket.recv().await {
-            if matches!(message, Message::Text(_)) && socket.send(message).await.is_err() {
+            let code = message.to_text().ok().and_then(|text| text.strip_prefix("end with ")?.parse().ok());
+            if let Some(code) = code {
+                let _ = socket.send(Message::Close(Some(CloseFrame { code, reason: "as told".into() }))).await;
+            }
+            if matches!(message, Message::Text(_) | Message::Binary(_)) && socket.send(message).await.is_err() {
                 return;
             }
         }
     })
+}
+
+async fn events() -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    Sse::new(stream::unfold(0_u64, async |count| {
+        if count > 0 {
+            sleep(EVENT_PAUSE).await;
+        }
+        Some((Ok(Event::default().data(count.to_string())), count.saturating_add(1)))
+    }))
 }

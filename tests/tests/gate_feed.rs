@@ -6,9 +6,11 @@ use aws_lc_rs::{
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _},
 };
 use base64ct::{Base64UrlUnpadded, Encoding as _};
-use portcullis_tests::{GatePlace, GateSettings, POLICY, Setting, TestGate, TestOrigin, TestUpstream, eventually};
+use portcullis_tests::{
+    GatePlace, GateSettings, POLICY, Setting, TestGate, TestOrigin, TestUpstream, eventually, signed,
+};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use shared::{
     feed::UnverifiedFrame,
     keys::PublicKey,
@@ -102,11 +104,6 @@ fn encode(bytes: &[u8]) -> String {
     Base64UrlUnpadded::encode_string(bytes)
 }
 
-fn token(header: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
-    let signed = format!("{}.{}", encode(header.to_string().as_bytes()), encode(claims.to_string().as_bytes()));
-    format!("{signed}.{}", encode(&sign(signed.as_bytes())))
-}
-
 /// A gate without an origin: keys are pinned, Ed25519 and ES256, each for its own algorithm (TOK-02, TOK-03).
 #[tokio::test]
 async fn pinned_keys_let_a_gate_run_alone() -> Tested {
@@ -145,12 +142,12 @@ async fn pinned_keys_let_a_gate_run_alone() -> Tested {
         (header("none", "ed"), true, 401),
         (header("EdDSA", "other"), true, 401),
     ] {
-        let text = if ed_signs { token(&header, &claims, by_ed) } else { token(&header, &claims, by_p256) };
+        let text = if ed_signs { signed(&header, &claims, by_ed) } else { signed(&header, &claims, by_p256) };
         assert_eq!(gate.status_of("/app/x", &text).await?, status, "{header}");
     }
     let mut expired = claims.clone();
     expired["exp"] = json!(now);
-    assert_eq!(gate.status_of("/app/x", &token(&header("EdDSA", "ed"), &expired, by_ed)).await?, 401, "TOK-13");
+    assert_eq!(gate.status_of("/app/x", &signed(&header("EdDSA", "ed"), &expired, by_ed)).await?, 401, "TOK-13");
     Ok(())
 }
 
