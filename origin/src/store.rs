@@ -145,7 +145,8 @@ pub trait Store: Send + Sync {
     /// The values of several keys, in one round trip if the backend can.
     fn load_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>>;
 
-    /// Writes `new` if the key holds exactly `expected` (none: nothing), kept until `expires_at` if given.
+    /// Writes `new` if the key holds exactly `expected` (none: nothing), kept until `expires_at` if given. The record of a
+    /// subject is kept for good: what is noted of the subject may go with it.
     fn swap<'a>(
         &'a self,
         key: &'a Key,
@@ -173,7 +174,8 @@ pub trait Store: Send + Sync {
     /// longer mean what they did. The epoch that the log has now.
     fn renew(&self, known: Epoch) -> Answer<'_, Epoch>;
 
-    /// Forgets floors whose time is over, and entries of the log that a snapshot stands for. Returns what was dropped.
+    /// Forgets floors whose time is over, and entries of the log that a snapshot stands for; of what else is over, at least
+    /// some, so that after enough calls it is gone. Returns how much was dropped, of floors and entries at least.
     fn trim(&self, now: Timestamp) -> Answer<'_, u64>;
 
     /// Returns when the log has grown past a position, or after `at_most`; the caller reads it either way.

@@ -25,6 +25,7 @@ pub(crate) async fn check(store: &AnyStore) {
     log_is_contiguous(store).await;
     waits_for_appends(store).await;
     indexes(store).await;
+    records_and_sessions_of_a_subject_leave_each_other_alone(store).await;
     renews(store).await;
     scans(store).await;
     store.ping().await.unwrap();
@@ -137,20 +138,65 @@ async fn indexes(store: &AnyStore) {
 
     // Pages, among many that expire at the same moment, while some of those that were seen go away.
     let carol: SubjectId = "carol".parse().unwrap();
-    let same = hour(1);
-    for byte in 0..20 {
-        store.index_add(&carol, &id(byte), if byte < 5 { hour(2) } else { same }).await.unwrap();
+    let [same, later, latest] = [1, 2, 3].map(hour);
+    for byte in 0..90 {
+        store.index_add(&carol, &id(byte), if byte % 9 == 0 { later } else { same }).await.unwrap();
     }
-    let (mut seen, mut after) = (Vec::new(), None);
+    for byte in (0..90).step_by(10) {
+        store.index_remove(&carol, &id(byte)).await.unwrap();
+        store.index_add(&carol, &id(byte + 100), same).await.unwrap();
+        store.index_add(&carol, &id(byte + 5), latest).await.unwrap();
+    }
+    let (mut seen, mut after) = (Vec::<Indexed>::new(), None);
     loop {
-        let page = store.index_list(&carol, after, 3).await.unwrap();
+        let page = store.index_list(&carol, after, 7).await.unwrap();
         let Some(last) = page.last() else { break };
         after = Some(*last);
         store.index_remove(&carol, &last.session).await.unwrap();
-        seen.extend(page.iter().map(|entry| entry.session));
+        seen.extend(page);
     }
-    seen.sort_unstable();
-    assert_eq!(seen, (0..20).map(id).collect::<Vec<_>>());
+    assert!(seen.is_sorted_by(|one, next| one > next), "{seen:?}");
+    let ends_at = |byte| {
+        if byte % 10 == 5 && byte < 90 {
+            latest
+        } else if byte % 9 == 0 && byte < 90 {
+            later
+        } else {
+            same
+        }
+    };
+    let mut expected: Vec<_> = (0..190)
+        .filter(|byte| if *byte < 90 { byte % 10 != 0 } else { byte % 10 == 0 && *byte >= 100 })
+        .map(|byte| Indexed { expires_at: ends_at(byte), session: id(byte) })
+        .collect();
+    expected.sort_unstable_by(|one, other| other.cmp(one));
+    assert_eq!(seen, expected);
+    assert!(store.index_list(&carol, None, 200).await.unwrap().len() < seen.len());
+}
+
+/// I2: the record of a subject is written over what was noted meanwhile, and the other way round.
+async fn records_and_sessions_of_a_subject_leave_each_other_alone(store: &AnyStore) {
+    let (dora, hour) = ("dora", shell::now().saturating_add(Duration::from_secs(3_600)));
+    let (key, dora): (Key, SubjectId) = (Key::Subject(dora.parse().unwrap()), dora.parse().unwrap());
+    let noted = |byte| Indexed { expires_at: hour, session: SessionId::from_random([byte; 16]) };
+    let note = async |byte| store.index_add(&dora, &noted(byte).session, hour).await.unwrap();
+    let listed = async || store.index_list(&dora, None, 10).await.unwrap();
+    note(1).await;
+    assert_eq!(store.load(&key).await, Ok(None));
+    assert_eq!(store.swap(&key, Some(b""), b"first", None).await, Ok(Swapped::Conflict));
+    assert_eq!(store.swap(&key, None, b"first", None).await, Ok(Swapped::Done));
+    note(2).await;
+    assert_eq!(store.swap(&key, None, b"other", None).await, Ok(Swapped::Conflict));
+    assert_eq!(store.swap(&key, Some(b"first"), &[0xff, 0, 0x80], None).await, Ok(Swapped::Done));
+    assert_eq!(listed().await, [noted(2), noted(1)]);
+    for byte in [1, 2] {
+        store.index_remove(&dora, &noted(byte).session).await.unwrap();
+        assert_eq!(store.load(&key).await, Ok(Some(vec![0xff, 0, 0x80])));
+    }
+    assert_eq!(listed().await, []);
+    note(3).await;
+    assert_eq!(store.swap(&key, Some(&[0xff, 0, 0x80]), b"", None).await, Ok(Swapped::Done));
+    assert_eq!((store.load_many(&[key]).await, listed().await), (Ok(vec![Some(vec![])]), vec![noted(3)]));
 }
 
 /// I2: everything is told, with its time, and nothing whose time is over; more than fits one page.

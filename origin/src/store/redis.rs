@@ -1,7 +1,8 @@
 //! The store in Redis (or Valkey): one server, a primary behind sentinels, or a cluster (see [`address`]).
 //!
-//! A record is one string key. The log, the live floors and the epoch share the hash tag `{portcullis:log}`, so one script
-//! changes all of them. Every call has a deadline; a write whose answer did not come is [`StoreError::OutcomeUnknown`].
+//! A record is one string key; before that of a subject its sessions are noted (see [`subject`]). The log, the live floors
+//! and the epoch share the hash tag `{portcullis:log}`, so one script changes all of them. Every call has a deadline; a write
+//! whose answer did not come is [`StoreError::OutcomeUnknown`].
 //!
 //! Invariant (I2): a write is acknowledged only after as many replicas have it as `store.acknowledge` asks for its kind
 //! (`WAIT`). A command that finds everything written already is confirmed alike.
@@ -16,6 +17,7 @@ mod link;
 mod names;
 mod scan;
 mod scripts;
+mod subject;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -30,7 +32,7 @@ use shared::{
     time::Timestamp,
 };
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Mutex, Semaphore, watch},
     time::Instant,
 };
 
@@ -88,6 +90,7 @@ async fn connect(config: &config::Store) -> Result<RedisStore, StoreError> {
         timeout,
         acknowledge: config.acknowledge,
         head: watch::channel(Cursor(0)).0,
+        swept: Mutex::default(),
         calls: AtomicU64::new(0),
     };
     store.ping().await?;
@@ -108,6 +111,8 @@ struct RedisStore {
     timeout: Duration,
     acknowledge: Acknowledge,
     head: watch::Sender<Cursor>,
+    /// How far the sweep for sessions that are over has come.
+    swept: Mutex<Place>,
     calls: AtomicU64,
 }
 
@@ -132,7 +137,13 @@ impl RedisStore {
 
 impl Store for RedisStore {
     fn load<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
-        Box::pin(async move { self.ask(redis::cmd("GET").arg(names::record(key))).await })
+        Box::pin(async move {
+            let value: Option<Vec<u8>> = self.ask(redis::cmd("GET").arg(names::record(key))).await?;
+            match (key, value) {
+                (Key::Subject(_), Some(value)) => Ok(subject::parts(&value)?.1.map(<[u8]>::to_vec)),
+                (_, value) => Ok(value),
+            }
+        })
     }
 
     fn load_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
@@ -148,10 +159,15 @@ impl Store for RedisStore {
         expires_at: Option<Timestamp>,
     ) -> Answer<'a, Swapped> {
         Box::pin(async move {
-            let mut call = self.scripts.swap.key(names::record(key));
+            let script = match key {
+                Key::Subject(_) => &self.scripts.subject.swap,
+                _ => &self.scripts.swap,
+            };
+            let mut call = script.key(names::record(key));
             call.arg(u8::from(expected.is_some())).arg(expected.unwrap_or_default()).arg(new);
             call.arg(expires_at.map_or(0, Timestamp::as_millis));
-            match self.write::<u8>(&call, self.replicas_of(key)).await? {
+            let (answer, again) = self.write::<u8>(&call, self.replicas_of(key)).await?;
+            match (subject::said(answer)?, again) {
                 (1, _) => Ok(Swapped::Done),
                 // Its own bytes from the first time, or the same ones from another writer.
                 (2, true) => Err(StoreError::OutcomeUnknown("the connection was lost after the write".to_owned())),
@@ -222,9 +238,11 @@ impl Store for RedisStore {
                 let count: u64 = self.run(&call).await?;
                 dropped = dropped.saturating_add(count);
                 if count < TRIM_MAX {
-                    return Ok(dropped);
+                    break;
                 }
             }
+            self.sweep().await?;
+            Ok(dropped)
         })
     }
 
@@ -267,18 +285,11 @@ impl Store for RedisStore {
         session: &'a SessionId,
         expires_at: Timestamp,
     ) -> Answer<'a, ()> {
-        Box::pin(async move {
-            let mut call = self.scripts.index.key(names::index(subject));
-            call.arg(session.as_bytes().as_slice()).arg(expires_at.as_millis());
-            self.write(&call, self.acknowledge.sessions.replicas()).await.map(|((), _)| ())
-        })
+        Box::pin(self.note(subject, session, expires_at))
     }
 
     fn index_remove<'a>(&'a self, subject: &'a SubjectId, session: &'a SessionId) -> Answer<'a, ()> {
-        Box::pin(async move {
-            let mut command = redis::cmd("ZREM");
-            self.ask(command.arg(names::index(subject)).arg(session.as_bytes().as_slice())).await
-        })
+        Box::pin(self.forget(subject, Some(session)))
     }
 
     fn index_list<'a>(

@@ -8,20 +8,28 @@ use crate::store::Key;
 /// Every name but those of the log begins with this.
 pub(super) const PREFIX: &str = "portcullis:";
 
+/// Every name that has to do with a subject and its sessions begins with this. Both of one subject have the same hash tag,
+/// so they lie in one slot of a cluster: whatever the subject is called, they are alike up to the first brace that closes.
+pub(super) const SUBJECTS: &str = "portcullis:{subject:";
+const RECORD_END: &str = "}";
+const MORE_END: &str = "}:sessions";
+
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Named {
     /// A value.
     Record(Key),
-    /// The sessions of a subject.
-    Index(SubjectId),
+    /// A subject's record and some of its sessions.
+    Subject(SubjectId),
+    /// More sessions of a subject.
+    MoreSessions(SubjectId),
 }
 
 /// The name of a value.
 pub(super) fn record(key: &Key) -> String {
     match key {
         Key::Session(id) => format!("portcullis:session:{id}"),
-        Key::Subject(id) => format!("portcullis:subject:{}", id.as_str()),
+        Key::Subject(id) => subject(id),
         Key::Tenant(id) => format!("portcullis:tenant:{}", id.as_str()),
         Key::Roster(id) => format!("portcullis:roster:{}", id.as_str()),
         Key::Everyone => "portcullis:everyone".to_owned(),
@@ -37,13 +45,25 @@ pub(super) fn record(key: &Key) -> String {
     }
 }
 
-/// The name of the sessions of a subject.
-pub(super) fn index(subject: &SubjectId) -> String {
-    format!("portcullis:sessions-of:{}", subject.as_str())
+/// The name of a subject's record and some of its sessions.
+pub(super) fn subject(id: &SubjectId) -> String {
+    [SUBJECTS, id.as_str(), RECORD_END].concat()
+}
+
+/// The name of more sessions of a subject.
+pub(super) fn more_sessions(subject: &SubjectId) -> String {
+    [SUBJECTS, subject.as_str(), MORE_END].concat()
 }
 
 /// What a name stands for; none if nothing here is called so.
 pub(super) fn parse(name: &str) -> Option<Named> {
+    if let Some(rest) = name.strip_prefix(SUBJECTS) {
+        // No name of the one kind ends as those of the other do.
+        return match rest.strip_suffix(MORE_END) {
+            Some(id) => Some(Named::MoreSessions(id.parse().ok()?)),
+            None => Some(Named::Subject(rest.strip_suffix(RECORD_END)?.parse().ok()?)),
+        };
+    }
     let key = match name.strip_prefix(PREFIX)?.split_once(':') {
         None => match name.strip_prefix(PREFIX)? {
             "everyone" => Key::Everyone,
@@ -56,10 +76,8 @@ pub(super) fn parse(name: &str) -> Option<Named> {
         },
         Some((kind, id)) => match kind {
             "session" => Key::Session(id.parse().ok()?),
-            "subject" => Key::Subject(id.parse().ok()?),
             "tenant" => Key::Tenant(id.parse().ok()?),
             "roster" => Key::Roster(id.parse().ok()?),
-            "sessions-of" => return Some(Named::Index(id.parse().ok()?)),
             "assertion" => Key::Assertion(u128::from_str_radix(id, 16).ok()?.to_be_bytes()),
             "api-key" => Key::ApiKey(decode(id)?),
             "answer" => Key::IdempotentAnswer(decode(id)?),
@@ -82,12 +100,28 @@ mod tests {
     #[test]
     fn every_name_is_read_as_it_was_written() {
         for key in of_every_kind() {
-            assert_eq!(parse(&record(&key)), Some(Named::Record(key)));
+            let named = match &key {
+                Key::Subject(id) => Named::Subject(id.clone()),
+                _ => Named::Record(key.clone()),
+            };
+            assert_eq!(parse(&record(&key)), Some(named));
         }
-        let subject: SubjectId = "al:ice@example".parse().unwrap();
-        assert_eq!(parse(&index(&subject)), Some(Named::Index(subject)));
         for wrong in ["", "portcullis:", "portcullis:other", "portcullis:session:x", "portcullis:audit:01", "a:keys"] {
             assert_eq!(parse(wrong), None, "{wrong:?}");
+        }
+    }
+
+    /// By the specification of Redis Cluster: what stands between the first opening brace and the first closing one after it
+    /// decides the slot.
+    #[test]
+    fn both_names_of_a_subject_lie_in_one_slot_and_are_told_apart() {
+        let tag = |name: &str| name.split_once('{').unwrap().1.split_once('}').unwrap().0.to_owned();
+        for id in ["alice", "}", "{", "{}", "a}b{c}", "x}:sessions", "{subject:x}:sessions"] {
+            let id: SubjectId = id.parse().unwrap();
+            let [one, more] = [subject(&id), more_sessions(&id)];
+            assert!(tag(&one) == tag(&more) && !tag(&one).is_empty(), "{one} {more}");
+            assert_eq!(parse(&one), Some(Named::Subject(id.clone())));
+            assert_eq!(parse(&more), Some(Named::MoreSessions(id)));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::{Script, ScriptInvocation};
 use shared::{feed::Cursor, revocation::Floor};
 
-use super::{Entries, StoreError};
+use super::{Entries, StoreError, subject};
 use crate::shell;
 
 /// Entries are kept this long for replicas that are a little behind; after that a snapshot stands for them.
@@ -130,15 +130,6 @@ end
 return math.max(#keys, dropped)
 ";
 
-const INDEX: &str = r"
-redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
-local time = redis.call('TIME')
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', time[1] .. '000')
-local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-if last[2] then redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', tonumber(last[2]) + 60000)) end
-return 1
-";
-
 /// A value and its time in ms, -1 for none; in one step, so that both are of the same write.
 const RECORD: &str = r"return { redis.call('GET', KEYS[1]), redis.call('PEXPIRETIME', KEYS[1]) }";
 
@@ -153,7 +144,7 @@ pub(super) struct Scripts {
     pub(super) snapshot: Script,
     pub(super) renew: Script,
     pub(super) trim: Script,
-    pub(super) index: Script,
+    pub(super) subject: subject::Scripts,
     pub(super) record: Script,
 }
 
@@ -166,7 +157,7 @@ impl Scripts {
             snapshot: Script::new(&[IDENTITY, SNAPSHOT].concat()),
             renew: Script::new(&[IDENTITY, RENEW].concat()),
             trim: Script::new(TRIM),
-            index: Script::new(INDEX),
+            subject: subject::Scripts::new(),
             record: Script::new(RECORD),
         }
     }

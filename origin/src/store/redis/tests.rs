@@ -52,6 +52,98 @@ fn cluster() -> ([Server; 3], String) {
     (servers, urls)
 }
 
+/// I11: where a subject has no record, its sessions have a lifetime; with it, those that are over go when another comes, or
+/// at a sweep. No key stays for a subject of which nothing is left.
+#[tokio::test]
+async fn sessions_that_are_over_leave_nothing_behind() {
+    let server = Server::start(&[]);
+    let store = open(&config(&server.url())).await.unwrap();
+    let size = |key: &str| server.cli(&["STRLEN", key]).trim().parse::<usize>().unwrap();
+    let lifetime = |key: &str| server.cli(&["PTTL", key]).trim().parse::<i64>().unwrap();
+    let id = |byte: u8| SessionId::from_random([byte; 16]);
+    let soon = crate::shell::now().saturating_add(Duration::from_millis(500));
+    let hour = crate::shell::now().saturating_add(Duration::from_secs(3_600));
+    let subjects = ["alice", "bob", "carol"].map(|name| name.parse::<SubjectId>().unwrap());
+    let [alice, bob, _] = &subjects;
+    let [of_alice, of_bob, of_carol] = subjects.each_ref().map(names::subject);
+
+    for subject in [alice, bob] {
+        store.swap(&Key::Subject(subject.clone()), None, b"record", None).await.unwrap();
+    }
+    let bare = size(&of_alice);
+    for subject in &subjects {
+        store.index_add(subject, &id(1), soon).await.unwrap();
+    }
+    assert_eq!((lifetime(&of_alice), lifetime(&of_bob)), (-1, -1));
+    assert!((1..=60_500).contains(&lifetime(&of_carol)), "{}", lifetime(&of_carol));
+    let longer = size(&of_alice);
+    assert!(longer > bare);
+
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !store.index_list(alice, None, 1).await.unwrap().is_empty() {
+        assert!(Instant::now() < deadline);
+    }
+    store.index_add(bob, &id(2), hour).await.unwrap();
+    assert_eq!(size(&of_bob), longer, "the one in the place of the other");
+    while size(&of_alice) != bare || size(&of_carol) != 0 {
+        assert!(Instant::now() < deadline, "the sweep does not find them");
+        store.trim(crate::shell::now()).await.unwrap();
+    }
+    assert_eq!(store.index_list(bob, None, 9).await.unwrap(), [Indexed { expires_at: hour, session: id(2) }]);
+    assert_eq!(store.load(&Key::Subject(alice.clone())).await, Ok(Some(b"record".to_vec())));
+}
+
+/// I8, I11: a subject of a thousand sessions stays a small value, whose neighbour has a lifetime; it is gone with the last
+/// of them.
+#[tokio::test]
+async fn a_subject_of_many_sessions_has_them_elsewhere() {
+    let server = Server::start(&[]);
+    let store = open(&config(&server.url())).await.unwrap();
+    let hour = crate::shell::now().saturating_add(Duration::from_secs(3_600));
+    let alice: SubjectId = "alice".parse().unwrap();
+    let (value, more) = (names::subject(&alice), names::more_sessions(&alice));
+    let ids: Vec<_> = (0_u128..1_000).map(|number| SessionId::from_random(number.to_be_bytes())).collect();
+    store.swap(&Key::Subject(alice.clone()), None, b"record", None).await.unwrap();
+    for id in &ids {
+        store.index_add(&alice, id, hour).await.unwrap();
+    }
+    let size = server.cli(&["STRLEN", &value]).trim().parse::<usize>().unwrap();
+    assert_eq!(size, 1 + subject::NOTED_MAX * 22 + b"record".len());
+    let lifetime = server.cli(&["PTTL", &more]).trim().parse::<i64>().unwrap();
+    assert!((3_000_000..=3_660_000).contains(&lifetime), "{lifetime}");
+    let mut listed: Vec<_> = store.index_list(&alice, None, 2_000).await.unwrap();
+    listed.sort_unstable_by_key(|entry| entry.session);
+    assert_eq!(listed.iter().map(|entry| entry.session).collect::<Vec<_>>(), ids);
+
+    // One that stands elsewhere, noted once more when there is a place, stands in one place.
+    store.index_remove(&alice, &ids[0]).await.unwrap();
+    store.index_add(&alice, &ids[999], hour).await.unwrap();
+    assert_eq!(store.index_list(&alice, None, 2_000).await.unwrap().len(), 999);
+    for id in &ids {
+        store.index_remove(&alice, id).await.unwrap();
+    }
+    assert_eq!(server.cli(&["EXISTS", &more]).trim(), "0");
+    assert_eq!(store.load(&Key::Subject(alice.clone())).await, Ok(Some(b"record".to_vec())));
+}
+
+/// A value that this form is not the form of is told, and left as it is.
+#[tokio::test]
+async fn a_subject_of_another_form_is_refused() {
+    let server = Server::start(&[]);
+    let store = open(&config(&server.url())).await.unwrap();
+    let alice: SubjectId = "alice".parse().unwrap();
+    let (key, id) = (Key::Subject(alice.clone()), SessionId::from_random([1; 16]));
+    server.cli(&["SET", &names::subject(&alice), "old"]);
+    let refused = StoreError::Corrupt("a subject of another form");
+    let hour = crate::shell::now().saturating_add(Duration::from_secs(3_600));
+    assert_eq!(store.load(&key).await, Err(refused.clone()));
+    assert_eq!(store.swap(&key, None, b"new", None).await, Err(refused.clone()));
+    assert_eq!(store.index_add(&alice, &id, hour).await, Err(refused.clone()));
+    assert_eq!(store.index_remove(&alice, &id).await, Err(refused.clone()));
+    assert_eq!(store.index_list(&alice, None, 1).await, Err(refused));
+    assert_eq!(server.cli(&["GET", &names::subject(&alice)]).trim(), "old");
+}
+
 #[tokio::test]
 async fn a_cluster_keeps_the_contract() {
     let (_servers, urls) = cluster();

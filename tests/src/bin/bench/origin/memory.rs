@@ -41,9 +41,7 @@ pub(super) async fn measure(report: &mut Report, sessions: u32) -> anyhow::Resul
     let opened = stream::iter(1..=sessions).map(|number| open(&service, number)).buffer_unordered(AT_ONCE);
     let ids: Vec<String> = opened.try_collect().await?;
     let with_share = (used(&redis)? - before) / f64::from(sessions);
-    for keys in ["portcullis:subject:*", "portcullis:sessions-of:*"] {
-        ask(&redis, &["EVAL", FORGET, "0", keys])?;
-    }
+    ask(&redis, &["EVAL", FORGET, "0", "portcullis:{subject:*"])?;
     let alone = (used(&redis)? - before) / f64::from(sessions);
 
     let mut table = Table::new(
