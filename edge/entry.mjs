@@ -6,8 +6,9 @@
 import app, { Hub } from "./index.js";
 import { connections, isLasting, watch } from "./connections.mjs";
 import policy from "./policy.bin";
+import { consult, heard, hub, hubName, isIdle, refresh, restart } from "./feed.mjs";
 import { POSTURE, refuse } from "./refuse.mjs";
-import { cookies, exchange, originUrl, session, signOut } from "./session.mjs";
+import { cookies, exchange, session, signOut } from "./session.mjs";
 import { forget, forward, given, own } from "./upstream.mjs";
 
 export { Hub };
@@ -17,12 +18,12 @@ const wasm = app.prototype;
 // The verdicts of `check` in gate.rs.
 const [UNREADY, ALLOW, ANONYMOUS, REFUSE, ASK_HUB, ASK_ORIGIN, RENEW, RESERVED] = [0, 1, 2, 3, 4, 5, 6, 7];
 const [TOO_LARGE, SESSION, SIGN_OUT, METADATA] = [8, 9, 10, 11];
-const [NOBODY_LATELY, NOBODY, HUB, ORIGIN] = [0, 1, 2, 3];
+// What `check` is told of those who were asked.
+const [IDLE, HUB, ORIGIN] = [1, 2, 8];
+const [IN_VAIN, ANSWERED] = [1, 2];
 
-const PULL_MS_MIN = 200; // between pulls in the background
-const PULL_MS_MAX = 1_500; // deadline of one pull, and how long a request waits for it
-const LATELY_MS = 500; // a gate that was idle for longer asks its hub before it lets somebody pass
-const RETRY_MS = 1_000; // after a pull that failed, nobody waits for another one
+const STANDING_ASK_ORIGIN = 1; // as `standing` in gate.rs says it
+
 const PUSH_BYTES_MAX = 32 * 1024 * 1024; // as in hub.rs
 const BINDINGS = [
   "ISSUER", "AUDIENCE", "ORIGIN_URL", "FEED_KEYS", "TRUSTED_JWKS", "CLOCK_SKEW_MS_MAX", "ACCESS_COOKIE", "REFRESH_COOKIE",
@@ -32,12 +33,7 @@ const BINDINGS = [
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-let shared = null; // { memory, places, input, output, identity, routes, hasFeed } of the instance in use
-let pulling = null; // the pull of the hub that is under way
-let pulledAt = 0;
-let heardAt = 0; // when the last pull began that succeeded
-let failedAt = 0; // when the last one failed; 0 if it succeeded
-let originAsked = { at: 0, done: null }; // when the origin was asked last for the sake of open connections
+let shared = null; // { memory, places, input, output, identity, routes } of the instance in use
 
 class NotConfigured extends Error {}
 
@@ -51,8 +47,9 @@ function configure(env) {
   }
   const addresses = JSON.parse(env.UPSTREAMS || "{}");
   const routes = JSON.parse(wasm.routes()).map((route) => ({ ...route, address: addresses[route.upstream] ?? route.address }));
-  shared = { memory: wasm.linear_memory(), places: wasm.buffers(), routes, hasFeed: wasm.position() !== "" };
+  shared = { memory: wasm.linear_memory(), places: wasm.buffers(), routes };
   view();
+  restart();
   forget();
 }
 
@@ -98,9 +95,9 @@ export default {
   fetch(req, env, ctx) {
     try {
       const now = Date.now();
-      const asked = now - heardAt < LATELY_MS || failedAt !== 0 ? NOBODY : NOBODY_LATELY;
+      const asked = isIdle(now) ? IDLE : 0;
       const said = check(req, env, asked, now);
-      const background = refresh(env, PULL_MS_MIN, now);
+      const background = refresh(env, now);
       if (background !== null) ctx.waitUntil(background);
       return answer(said, req, env, ctx, asked);
     } catch (error) {
@@ -115,8 +112,8 @@ function answer(said, req, env, ctx, asked, renewal) {
     case ALLOW:
     case ANONYMOUS: return pass(said, req, env, ctx, renewal);
     case REFUSE: return refuse(output(said).split("\n"), renewal?.lines);
-    case ASK_HUB: return again(req, env, ctx, HUB, waitForHub(env, ctx), renewal);
-    case ASK_ORIGIN: return again(req, env, ctx, ORIGIN, pullFrom(env, "origin"), renewal);
+    case ASK_HUB: return again(req, env, ctx, asked, HUB, consult("hub", env, ctx), renewal);
+    case ASK_ORIGIN: return again(req, env, ctx, asked, ORIGIN, consult("origin", env, ctx), renewal);
     case RENEW: return renew(req, env, ctx, asked, output(said));
     case RESERVED: return reserved(req, env);
     case SESSION: return session(req, env, output(said).split("\n"), renewal?.lines);
@@ -139,9 +136,10 @@ function pass(said, req, env, ctx, renewal) {
   return (lines ? undefined : given(number)) ?? own(number, output(said), lines);
 }
 
-async function again(req, env, ctx, asked, waited, renewal) {
+// Judges anew once a source was asked.
+async function again(req, env, ctx, before, source, consulted, renewal) {
   try {
-    await waited.catch(() => {});
+    const asked = before + source * ((await consulted) ? ANSWERED : IN_VAIN);
     return await answer(check(req, env, asked, Date.now(), renewal?.token), req, env, ctx, asked, renewal);
   } catch (error) {
     return failed(error);
@@ -152,51 +150,6 @@ function failed(error) {
   console.error(JSON.stringify({ event: "gate_failed", reason: String(error?.message ?? error) }));
   const detail = error instanceof NotConfigured ? "the gate is not configured; its log says why" : "the gate failed";
   return refuse(["503", "gate", "", "", detail]);
-}
-
-// --- the feed ---
-
-const hubName = (env) => env.HUB_NAME || "local";
-const hub = (env) => env.HUB.get(env.HUB.idFromName(hubName(env)));
-
-async function pullFrom(env, source) {
-  const query = wasm.position();
-  if (query === "") return;
-  const init = { signal: AbortSignal.timeout(PULL_MS_MAX) };
-  const answer = source === "hub"
-    ? await hub(env).fetch(`http://hub/sync?${query}`, init)
-    : await fetch(`${originUrl(env)}/feed/delta?${query}`, init);
-  const bytes = await answer.arrayBuffer();
-  if (!answer.ok) throw new Error(`the ${source} answered ${answer.status}`);
-  if (!wasm.accept(new Uint8Array(bytes), Date.now())) throw new Error(`the frames of the ${source} were refused`);
-}
-
-// One pull of the hub at a time; one that takes longer than its deadline is given up, since the request that began it may
-// have been cancelled together with it.
-function refresh(env, ms, now) {
-  if (!shared.hasFeed) return null;
-  const age = now - pulledAt;
-  if (pulling !== null && age < PULL_MS_MAX) return pulling;
-  if (age < ms && age >= 0) return null;
-  pulledAt = now;
-  const mine = pullFrom(env, "hub").then(() => { [heardAt, failedAt] = [now, 0]; }, (error) => {
-    failedAt = Date.now();
-    console.warn(JSON.stringify({ event: "gate_pull_failed", reason: String(error?.message ?? error) }));
-  }).finally(() => { if (pulling === mine) pulling = null; });
-  pulling = mine;
-  return mine;
-}
-
-async function waitForHub(env, ctx) {
-  if (Date.now() - failedAt < RETRY_MS) return;
-  const pull = refresh(env, 0, Date.now());
-  if (pull !== null) await inTime(pull, ctx);
-}
-
-// Another request may have begun the pull, and been cancelled together with it.
-async function inTime(pull, ctx) {
-  ctx.waitUntil(pull);
-  await Promise.race([pull, new Promise((done) => setTimeout(done, PULL_MS_MAX))]);
 }
 
 // --- connections that outlive their request ---
@@ -210,14 +163,11 @@ function hold(answer, req, env, ctx, route, renewed) {
 
 // The status that a request with this token would get; what the hub and the origin said within `ms` counts.
 async function standing(token, route, env, ctx, ms) {
-  const pull = shared === null ? null : refresh(env, ms, Date.now());
-  if (pull !== null) await inTime(pull, ctx);
-  const status = wasm.standing(token, route, false, Date.now());
-  if (status !== 1) return status;
-  const now = Date.now();
-  if (now - originAsked.at >= ms) originAsked = { at: now, done: pullFrom(env, "origin").catch(() => {}) };
-  await inTime(originAsked.done, ctx);
-  return wasm.standing(token, route, true, Date.now());
+  let asked = HUB * ((await heard("hub", ms, env, ctx)) ? ANSWERED : IN_VAIN);
+  const status = wasm.standing(token, route, asked, Date.now());
+  if (status !== STANDING_ASK_ORIGIN) return status;
+  asked += ORIGIN * ((await heard("origin", ms, env, ctx)) ? ANSWERED : IN_VAIN);
+  return wasm.standing(token, route, asked, Date.now());
 }
 
 // --- renewal of a browser's session, in line ---
@@ -243,7 +193,7 @@ async function reserved(req, env) {
     // Only the hub of this gate: a name made up by someone else must not bring an object to life.
     if (place && place[1] === hubName(env)) return await hubAnswer(req, env, url.search);
     if (url.pathname === "/.portcullis/status" && req.method === "GET") {
-      await refresh(env, PULL_MS_MIN, Date.now());
+      await refresh(env, Date.now());
       const status = { ...JSON.parse(wasm.status(Date.now())), connections: connections() };
       return new Response(JSON.stringify(status), { headers: { "content-type": "application/json", ...POSTURE } });
     }

@@ -17,6 +17,7 @@ const gate :Workerd.Worker = (
     (name = "connections.mjs", esModule = embed "connections.mjs"),
     (name = "refuse.mjs", esModule = embed "refuse.mjs"),
     (name = "session.mjs", esModule = embed "session.mjs"),
+    (name = "feed.mjs", esModule = embed "feed.mjs"),
     (name = "upstream.mjs", esModule = embed "upstream.mjs"),
     (name = "policy.bin", data = embed "policy.bin"),
     (name = "index.js", esModule = embed "index.js"),

@@ -8,18 +8,18 @@
 //! Invariant: without a configured gate nothing is admitted; a new instance of the module begins so, with a replica that
 //! knows nothing (I1, I5).
 
-use core::cell::RefCell;
+use core::{cell::RefCell, time::Duration};
 use std::collections::BTreeMap;
 
 use serde_json::json;
 use shared::{
     assertion::{Asserted, Forwarded, Parties},
     cookie,
-    decision::{Credential, Decision, Denied, View, decide},
+    decision::{Asked, Credential, Decision, Denied, Inquiry, Source, View, decide},
     feed::UnverifiedFrame,
     keys::KeySet,
     path::Target,
-    policy::{OnStale, Policy, Route, Routed},
+    policy::{Policy, Route, Routed},
     replica::{Freshness, Replica},
     request::{self, Facts, Presented},
     time::Timestamp,
@@ -53,13 +53,24 @@ struct Gate {
 }
 
 /// What the entry module has done so far so that a request can be judged.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Asked {
-    /// Nobody, and the hub was not asked lately on behalf of another request either.
-    NobodyLately,
-    Nobody,
-    Hub,
-    Origin,
+#[derive(Clone, Copy)]
+struct Effort {
+    /// The hub was not asked lately on behalf of another request either.
+    is_idle: bool,
+    inquiry: Inquiry,
+}
+
+impl Effort {
+    /// Reads the number of the entry module: 1 for an idle gate, and 1 (in vain) or 2 (answered) times 2 for the hub and
+    /// times 8 for the origin.
+    fn read(number: u8) -> Self {
+        let asked = |bits: u8| match bits & 3 {
+            0 => Asked::No,
+            1 => Asked::InVain,
+            _ => Asked::Answered,
+        };
+        Self { is_idle: number & 1 != 0, inquiry: Inquiry { hub: asked(number >> 1), origin: asked(number >> 3) } }
+    }
 }
 
 /// What the entry module does next; its numbers are those of `entry.mjs`.
@@ -127,21 +138,15 @@ pub fn routes() -> String {
     })
 }
 
-/// Judges the request of `length` bytes in the input, at `now_ms` of `Date.now()`; `asked` counts who was asked on its
-/// behalf: 0 nobody, and nobody lately on behalf of others, 1 nobody, 2 the hub, 3 the origin too. Gives verdict (8 bits),
-/// route (8) and the length of the output (16).
+/// Judges the request of `length` bytes in the input, at `now_ms` of `Date.now()`; `asked` says who was asked on its
+/// behalf, see [`Effort::read`]. Gives verdict (8 bits), route (8) and the length of the output (16).
 #[wasm_bindgen]
 pub fn check(length: u32, asked: u8, now_ms: f64) -> u32 {
     let now = timestamp(now_ms);
-    let asked = match asked {
-        0 => Asked::NobodyLately,
-        1 => Asked::Nobody,
-        2 => Asked::Hub,
-        _ => Asked::Origin,
-    };
+    let effort = Effort::read(asked);
     let judged = GATE.with_borrow_mut(|gate| {
         let Some(gate) = gate.as_mut() else { return Some(((Verdict::Unready, 0), 0)) };
-        exchange(length, |input, said| gate.judge(input, asked, now, said))
+        exchange(length, |input, said| gate.judge(input, effort, now, said))
     });
     let ((verdict, route), length) = judged.unwrap_or(((Verdict::TooLarge, 0), 0));
     verdict as u32 | u32::from(route) << 8 | u32::from(length) << 16
@@ -159,19 +164,18 @@ pub fn presented(length: u32) -> String {
     token
 }
 
-/// How a connection stands that was opened with this token on this route, at `now_ms`, after the hub was asked; with
-/// `origin_asked` after the origin was, too. 200: it may go on; another status: what a request would get now; 1: the origin
+/// How a connection stands that was opened with this token on this route, at `now_ms`, after the hub was asked; `asked` as of
+/// [`check`]. 200: it may go on; another status: what a request would get now; 1: the origin
 /// must be asked; 0: there is no configured gate in this instance.
 #[wasm_bindgen]
-pub fn standing(token: &str, route: u8, origin_asked: bool, now_ms: f64) -> u16 {
+pub fn standing(token: &str, route: u8, asked: u8, now_ms: f64) -> u16 {
     const UNREADY: u16 = 0;
     const ASK_ORIGIN: u16 = 1;
     GATE.with_borrow_mut(|gate| {
         let Some(gate) = gate.as_mut() else { return UNREADY };
-        match gate.decide(token, route, timestamp(now_ms)) {
+        match gate.decide(token, route, Effort::read(asked).inquiry, timestamp(now_ms)) {
             Some(Decision::Allow(_) | Decision::Anonymous) => 200,
-            Some(Decision::Ask(_)) if !origin_asked => ASK_ORIGIN,
-            Some(Decision::Ask(_)) => Denied::Stale.status(),
+            Some(Decision::Ask(_)) => ASK_ORIGIN,
             Some(Decision::Deny(denied)) => denied.status(),
             None => UNREADY,
         }
@@ -224,6 +228,15 @@ pub fn position() -> String {
     })
 }
 
+/// How far the store's clock runs ahead of this machine's beyond what was declared, in milliseconds; 0 if it does not. A gate
+/// whose clock is that wrong cannot say how fresh its floors are.
+#[wasm_bindgen]
+pub fn clock_ahead_ms(now_ms: f64) -> f64 {
+    let ahead =
+        GATE.with_borrow(|gate| gate.as_ref().map_or(Duration::ZERO, |gate| gate.clock_ahead(timestamp(now_ms))));
+    ahead.as_secs_f64() * 1e3
+}
+
 /// What the gate knows, as JSON without secrets.
 #[wasm_bindgen]
 pub fn status(now_ms: f64) -> String {
@@ -234,9 +247,9 @@ pub fn status(now_ms: f64) -> String {
 }
 
 impl Gate {
-    fn judge(&mut self, input: &str, asked: Asked, now: Timestamp, said: &mut String) -> (Verdict, u8) {
+    fn judge(&mut self, input: &str, effort: Effort, now: Timestamp, said: &mut String) -> (Verdict, u8) {
         let (facts, renewed) = read(input);
-        match self.judge_facts(&facts, renewed, asked, now, said) {
+        match self.judge_facts(&facts, renewed, effort, now, said) {
             Ok(judged) => judged,
             Err(refused) => {
                 self.count(refused.name);
@@ -250,7 +263,7 @@ impl Gate {
         &mut self,
         facts: &Facts<'_>,
         renewed: Option<&str>,
-        asked: Asked,
+        effort: Effort,
         now: Timestamp,
         said: &mut String,
     ) -> Result<(Verdict, u8), Refusal> {
@@ -288,36 +301,33 @@ impl Gate {
             presented = Presented { access: Some(renewed), refresh: None };
         }
         let skew_max = settings.skew_max;
-        let has_feed = matches!(settings.trust, Trust::Feed { .. });
-        let freshness = freshness(&settings.trust, replica, now);
-        let is_fresh = freshness.is_within(route.staleness_max(), now, skew_max);
+        let Effort { is_idle, inquiry } = effort;
+        let (freshness, inquiry) = knowledge(&settings.trust, replica, inquiry, now);
         let known = presented.access.map(|text| {
             let expected = Expected { issuer: &settings.issuer, audience: &settings.audience };
             tokens.verified(text, token_keys(&settings.trust, replica), expected)
         });
         // The key may have come into use after the last frames.
-        if matches!(known, Some(Err(TokenError::UnknownKey))) && !is_fresh && asked <= Asked::Nobody {
-            return Ok((Verdict::AskHub, index));
+        if matches!(known, Some(Err(TokenError::UnknownKey))) && inquiry.hub == Asked::No {
+            let is_fresh = freshness.is_within(route.staleness_max(), now, skew_max);
+            if !is_fresh {
+                return Ok((Verdict::AskHub, index));
+            }
         }
         let credential = match &known {
             None => Credential::None,
             Some(Err(error)) => Credential::Bad(*error),
             Some(Ok(known)) => Credential::Token(&known.token),
         };
-        let view = View { floors: replica.floors(), freshness, skew_max };
+        let view = View { floors: replica.floors(), freshness, inquiry, skew_max };
         let verdict = match decide(route, credential, view, now) {
             Decision::Anonymous => Verdict::Anonymous,
             // An idle gate hears nothing: whoever comes first must not pass on what was true some seconds ago.
-            Decision::Allow(_) if asked == Asked::NobodyLately && has_feed => Verdict::AskHub,
-            // A route that goes on without fresh floors still wants them, if somebody has them.
-            Decision::Allow(_) if !is_fresh && route.on_stale == OnStale::Allow && asked == Asked::Nobody => {
-                Verdict::AskHub
-            }
+            Decision::Allow(_) if is_idle && inquiry == Inquiry::default() => Verdict::AskHub,
             Decision::Allow(_) if own == Some(Own::Session) => Verdict::Session,
             Decision::Allow(_) => Verdict::Allow,
-            Decision::Deny(Denied::Stale) | Decision::Ask(_) if asked <= Asked::Nobody => Verdict::AskHub,
-            Decision::Ask(_) if asked == Asked::Hub => Verdict::AskOrigin,
-            Decision::Ask(_) => return Err(Refusal::denied(Denied::Stale, route)),
+            Decision::Ask(Source::Hub) => Verdict::AskHub,
+            Decision::Ask(Source::Origin) => Verdict::AskOrigin,
             // Another token may do; one that is good and not enough is not helped by a newer one.
             Decision::Deny(Denied::NoCredential | Denied::InvalidToken(_) | Denied::Revoked(_))
                 if presented.refresh.is_some() =>
@@ -378,14 +388,11 @@ impl Gate {
     }
 
     /// Decides on a token without a request; none if there is no such route.
-    fn decide(&mut self, token: &str, route: u8, now: Timestamp) -> Option<Decision<'_>> {
+    fn decide(&mut self, token: &str, route: u8, inquiry: Inquiry, now: Timestamp) -> Option<Decision<'_>> {
         let Self { policy, settings, replica, tokens, .. } = self;
         let route = policy.routes().get(usize::from(route))?;
-        let view = View {
-            floors: replica.floors(),
-            freshness: freshness(&settings.trust, replica, now),
-            skew_max: settings.skew_max,
-        };
+        let (freshness, inquiry) = knowledge(&settings.trust, replica, inquiry, now);
+        let view = View { floors: replica.floors(), freshness, inquiry, skew_max: settings.skew_max };
         let expected = Expected { issuer: &settings.issuer, audience: &settings.audience };
         let credential = match tokens.verified(token, token_keys(&settings.trust, replica), expected) {
             Ok(known) => Credential::Token(&known.token),
@@ -420,6 +427,13 @@ impl Gate {
         good
     }
 
+    fn clock_ahead(&self, now: Timestamp) -> Duration {
+        match self.replica.freshness() {
+            Freshness::AsOf(as_of) => as_of.saturating_since(now.saturating_add(self.settings.skew_max)),
+            Freshness::Unsynced => Duration::ZERO,
+        }
+    }
+
     fn status(&self, now: Timestamp) -> serde_json::Value {
         let position = self.replica.position();
         let (ready, as_of) = match (&self.settings.trust, self.replica.freshness()) {
@@ -433,6 +447,7 @@ impl Gate {
             "cursor": position.cursor.to_string(),
             "keys": position.keys.to_string(),
             "as_of_ms": as_of,
+            "clock_ahead_ms": self.clock_ahead(now).as_millis(),
             "floors": self.replica.floors().len(),
             "floors_digest": format!("{:016x}", self.replica.floors().digest(now)),
             "tokens_cached": self.tokens.len(),
@@ -462,11 +477,12 @@ fn read(input: &str) -> (Facts<'_>, Option<&str>) {
     (facts, line())
 }
 
-fn freshness(trust: &Trust, replica: &Replica, now: Timestamp) -> Freshness {
+/// How fresh a gate is, and who said so.
+fn knowledge(trust: &Trust, replica: &Replica, inquiry: Inquiry, now: Timestamp) -> (Freshness, Inquiry) {
     match trust {
-        Trust::Feed { .. } => replica.freshness(),
+        Trust::Feed { .. } => (replica.freshness(), inquiry),
         // Nobody revokes anything, so all of it is known.
-        Trust::Static(_) => Freshness::AsOf(now),
+        Trust::Static(_) => (Freshness::AsOf(now), Inquiry::COMPLETE),
     }
 }
 

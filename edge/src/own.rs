@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use shared::{
-    policy::{Access, OnStale, PathPattern, Requirements, Route, STALENESS_MS_DEFAULT, UPSTREAM_SELF},
+    policy::{Access, Assurance, OnStale, PathPattern, Requirements, Route, STALENESS_MS_DEFAULT, UPSTREAM_SELF},
     token::Claims,
 };
 
@@ -44,6 +44,7 @@ pub(crate) fn session_route() -> Route {
         path: PathPattern::Under("/.portcullis/session/".to_owned()),
         methods: None,
         access: Access::Session(Requirements::default()),
+        assurance: Assurance::default(),
         staleness_ms_max: STALENESS_MS_DEFAULT,
         on_stale: OnStale::Deny,
         upstream: UPSTREAM_SELF.to_owned(),

@@ -15,7 +15,7 @@ mod tail;
 mod tests;
 
 use std::{
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -87,8 +87,10 @@ pub struct Feed {
     has_hubs: bool,
     /// The longest that a session lasts.
     session_max: Duration,
-    /// One reader of the log at a time.
-    following: Mutex<()>,
+    /// One reader of the log at a time; holds the number of the last reading that reached the head.
+    readings: Mutex<u64>,
+    /// Counts readings of the log when they begin.
+    readings_begun: AtomicU64,
 }
 
 impl Feed {
@@ -111,7 +113,8 @@ impl Feed {
             heartbeat: config.feed.heartbeat(),
             has_hubs: !config.hubs.is_empty(),
             session_max: config.sessions.absolute_max(),
-            following: Mutex::new(()),
+            readings: Mutex::new(0),
+            readings_begun: AtomicU64::new(0),
         };
         feed.learn(&[])?;
         feed.report();

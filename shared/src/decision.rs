@@ -3,14 +3,14 @@
 //! Order: credential → expiry → floors → requirements of the route → freshness. A known revocation denies whatever the
 //! freshness; only an allowance needs freshness.
 //!
-//! Invariant (I1): nothing is allowed under a floor that the replica holds, nor, on a route that denies when stale, by a
-//! replica that is older than the route allows.
+//! Invariant (I1): nothing is allowed under a floor that the replica holds, nor, on a route that denies when stale, without
+//! the assurance that the route demands.
 
 use alloc::{format, string::String};
 use core::{fmt::Write as _, time::Duration};
 
 use crate::{
-    policy::{Access, OnStale, Requirements, Route},
+    policy::{Access, Assurance, OnStale, Requirements, Route},
     replica::Freshness,
     revocation::{Floors, ScopeKind},
     time::Timestamp,
@@ -28,6 +28,41 @@ pub enum Credential<'a> {
     Token(&'a AccessToken),
 }
 
+/// Who can make a replica fresher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The hub of the region.
+    Hub,
+    /// The origin, which reads the log of the store for its answer.
+    Origin,
+}
+
+/// What became of asking a source on behalf of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// It was not asked since the request came.
+    #[default]
+    No,
+    /// It did not answer in time, or its frames were refused.
+    InVain,
+    /// The replica has what it said.
+    Answered,
+}
+
+/// Whom a request had asked so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Inquiry {
+    /// The hub.
+    pub hub: Asked,
+    /// The origin.
+    pub origin: Asked,
+}
+
+impl Inquiry {
+    /// Everybody said all there is; so it is where nobody can revoke anything.
+    pub const COMPLETE: Self = Self { hub: Asked::Answered, origin: Asked::Answered };
+}
+
 /// What the replica knows.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
@@ -35,6 +70,8 @@ pub struct View<'a> {
     pub floors: &'a Floors,
     /// How fresh they are.
     pub freshness: Freshness,
+    /// Who was asked for this request.
+    pub inquiry: Inquiry,
     /// How far apart the clocks of store and gate may be.
     pub skew_max: Duration,
 }
@@ -56,7 +93,7 @@ pub enum Denied {
     Tenant,
     /// 401 `insufficient_user_authentication` (RFC 9470 §3).
     Authentication,
-    /// 503 with `Retry-After`: the replica is older than the route allows.
+    /// 503 with `Retry-After`: the replica is older than the route allows, or nobody answered whom the route wants asked.
     Stale,
 }
 
@@ -86,8 +123,8 @@ pub enum Decision<'a> {
     Allow(&'a Claims),
     /// It does not pass.
     Deny(Denied),
-    /// Only the origin can tell whether the holder of these claims may pass: what it says makes the replica fresh.
-    Ask(&'a Claims),
+    /// The replica does not know enough to let a token pass that looks good: this source has to be asked first.
+    Ask(Source),
 }
 
 impl Denied {
@@ -162,13 +199,33 @@ pub fn decide<'a>(route: &Route, credential: Credential<'a>, view: View<'_>, now
     if let Some(denied) = unmet(requirements, claims, now) {
         return Decision::Deny(denied);
     }
-    if view.freshness.is_within(route.staleness_max(), now, view.skew_max) {
+    if is_sure(route, view, now) {
         return Decision::Allow(claims);
     }
-    match route.on_stale {
-        OnStale::Allow => Decision::Allow(claims),
-        OnStale::Deny => Decision::Deny(Denied::Stale),
-        OnStale::Ask => Decision::Ask(claims),
+    match (next_source(route, view.inquiry), route.on_stale) {
+        (Some(source), _) => Decision::Ask(source),
+        (None, OnStale::Allow) => Decision::Allow(claims),
+        (None, OnStale::Deny | OnStale::Ask) => Decision::Deny(Denied::Stale),
+    }
+}
+
+/// Whether the view is what the route demands. Who is asked knows no less than who is nearer.
+fn is_sure(route: &Route, view: View<'_>, now: Timestamp) -> bool {
+    let Inquiry { hub, origin } = view.inquiry;
+    let heard = match route.assurance {
+        Assurance::Bounded => true,
+        Assurance::Regional => hub == Asked::Answered || origin == Asked::Answered,
+        Assurance::Authoritative => origin == Asked::Answered,
+    };
+    heard && view.freshness.is_within(route.staleness_max(), now, view.skew_max)
+}
+
+/// Whom to ask next; none if everybody was asked whom the route allows to ask.
+fn next_source(route: &Route, Inquiry { hub, origin }: Inquiry) -> Option<Source> {
+    match route.assurance {
+        Assurance::Bounded | Assurance::Regional if hub == Asked::No => Some(Source::Hub),
+        Assurance::Bounded | Assurance::Regional if route.on_stale != OnStale::Ask => None,
+        _ => (origin == Asked::No).then_some(Source::Origin),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Route policy: which routes there are, who may use them, and how fresh the gate must be to say so.
 //!
-//! Wire format: `"PCP1"` ‖ postcard of routes and upstreams, made by the build of the edge and read by the gate.
+//! Wire format: `"PCP2"` ‖ postcard of routes and upstreams, made by the build of the edge and read by the gate.
 //!
 //! Invariant: a [`Policy`] exists only checked: ids are unique, upstreams are known and addresses, and no route is hidden by
 //! an earlier one. The first route that matches wins.
@@ -28,7 +28,20 @@ pub const STALENESS_MS: core::ops::RangeInclusive<u64> = 100..=300_000;
 /// The bound of a route that names none, in milliseconds.
 pub const STALENESS_MS_DEFAULT: u64 = 5_000;
 
-/// What a gate does when its replica is older than the route allows.
+/// How sure a gate must be before it lets somebody pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Assurance {
+    /// Its own replica says so, which is not older than the route allows. Calls nobody (I12).
+    #[default]
+    Bounded,
+    /// The hub of its region was asked after the request came.
+    Regional,
+    /// The origin was asked after the request came, and read the log of the store for the answer.
+    Authoritative,
+}
+
+/// What a gate does when it cannot be as sure as the route demands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnStale {
@@ -87,6 +100,8 @@ pub struct Route {
     pub methods: Option<BTreeSet<String>>,
     /// Who may use it.
     pub access: Access,
+    /// How sure the gate must be.
+    pub assurance: Assurance,
     /// How old the replica may be, in milliseconds.
     pub staleness_ms_max: u64,
     /// What becomes of a request when it is older.
@@ -166,7 +181,7 @@ pub enum PolicyBytesError {
 /// The upstream that is the gate itself: it answers 204 with what it would have told an application.
 pub const UPSTREAM_SELF: &str = "self";
 
-const MAGIC: &[u8] = b"PCP1";
+const MAGIC: &[u8] = b"PCP2";
 
 /// What a request's place comes to.
 #[derive(Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use toml::Spanned;
 
 use crate::{
     id::{Role, TenantId},
-    policy::{Access, OnStale, PathPattern, Policy, PolicyError, Requirements, Route, STALENESS_MS_DEFAULT},
+    policy::{Access, Assurance, OnStale, PathPattern, Policy, PolicyError, Requirements, Route, STALENESS_MS_DEFAULT},
 };
 
 /// Why a text is no policy: `file:line: field: what is wrong`.
@@ -52,6 +52,7 @@ struct File {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Defaults {
+    assurance: Option<Assurance>,
     staleness_ms_max: Option<u64>,
     on_stale: Option<OnStale>,
 }
@@ -81,6 +82,7 @@ struct RouteText {
     acr_any: Vec<Spanned<String>>,
     max_age_s: Option<u64>,
     tenant: Option<TenantId>,
+    assurance: Option<Assurance>,
     staleness_ms_max: Option<u64>,
     on_stale: Option<OnStale>,
     upstream: String,
@@ -155,6 +157,7 @@ fn check(index: usize, route: RouteText, defaults: &Defaults) -> Result<Route, (
         path,
         methods,
         access,
+        assurance: route.assurance.or(defaults.assurance).unwrap_or_default(),
         staleness_ms_max: route.staleness_ms_max.or(defaults.staleness_ms_max).unwrap_or(STALENESS_MS_DEFAULT),
         on_stale: route.on_stale.or(defaults.on_stale).unwrap_or_default(),
         upstream: route.upstream,
@@ -205,10 +208,15 @@ mod tests {
 
     #[test]
     fn a_file_reads_with_its_defaults() {
-        let text = format!("{HEAD}path = \"/a/*\"\nroles_any = [\"admin\"]\n[defaults]\non_stale = \"allow\"\n");
+        let text = format!(
+            "{HEAD}path = \"/a/*\"\nroles_any = [\"admin\"]\n[defaults]\nassurance = \"regional\"\non_stale = \"allow\"\n"
+        );
         let policy = parse("policy.toml", &text).unwrap();
         let route = &policy.routes()[0];
-        assert_eq!((route.staleness_ms_max, route.on_stale), (5_000, OnStale::Allow));
+        assert_eq!(
+            (route.assurance, route.staleness_ms_max, route.on_stale),
+            (Assurance::Regional, 5_000, OnStale::Allow)
+        );
         let requirements = Requirements { roles_any: ["admin".parse().unwrap()].into(), ..Requirements::default() };
         assert_eq!(route.access, Access::Session(requirements));
         assert_eq!(policy.upstream("app"), Some("http://127.0.0.1:8790"));
@@ -236,6 +244,10 @@ mod tests {
             (
                 "path = \"/a\"\non_stale = \"maybe\"",
                 "policy.toml:8: unknown variant `maybe`, expected one of `deny`, `allow`, `ask`",
+            ),
+            (
+                "path = \"/a\"\nassurance = \"sure\"",
+                "policy.toml:8: unknown variant `sure`, expected one of `bounded`, `regional`, `authoritative`",
             ),
             (
                 "path = \"/a\"\naccess = \"anonymous\"\nmax_age_s = 5",

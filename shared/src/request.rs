@@ -164,7 +164,7 @@ mod tests {
     use std::{collections::BTreeMap, format, vec};
 
     use super::*;
-    use crate::policy::{OnStale, PathPattern, Requirements};
+    use crate::policy::{Assurance, OnStale, PathPattern, Requirements};
 
     const NAMES: CookieNames<'_> = CookieNames { access: "at", refresh: "rt" };
 
@@ -175,6 +175,7 @@ mod tests {
             path: PathPattern::parse("/*").unwrap(),
             methods: None,
             access,
+            assurance: Assurance::default(),
             staleness_ms_max: 5_000,
             on_stale: OnStale::Deny,
             upstream: "self".into(),

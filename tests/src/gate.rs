@@ -317,9 +317,10 @@ fn second_gate(config: &str) -> anyhow::Result<String> {
 }
 
 /// The files of the build that a gate runs from, beside its policy.
-const BUILT: [&str; 8] = [
+const BUILT: [&str; 9] = [
     "entry.mjs",
     "connections.mjs",
+    "feed.mjs",
     "refuse.mjs",
     "session.mjs",
     "upstream.mjs",

@@ -65,6 +65,18 @@ on_stale = "ask"
 upstream = "app"
 
 [[routes]]
+id = "regional"
+path = "/regional/*"
+assurance = "regional"
+upstream = "app"
+
+[[routes]]
+id = "authoritative"
+path = "/authoritative/*"
+assurance = "authoritative"
+upstream = "app"
+
+[[routes]]
 id = "self"
 path = "/self/*"
 upstream = "own"

@@ -21,8 +21,8 @@ use crate::{
 const GZIPPED_BYTES_MAX: usize = 300 * 1024;
 
 /// Files beside the build that it needs to run: the entry, and the configuration of bare workerd.
-const COPIED: [&str; 6] =
-    ["entry.mjs", "connections.mjs", "refuse.mjs", "session.mjs", "upstream.mjs", "workerd.capnp"];
+const COPIED: [&str; 7] =
+    ["entry.mjs", "connections.mjs", "feed.mjs", "refuse.mjs", "session.mjs", "upstream.mjs", "workerd.capnp"];
 
 /// What to build.
 pub(crate) struct EdgeBuild {

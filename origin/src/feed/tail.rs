@@ -1,6 +1,9 @@
 //! Follows the log: waits for it to grow, reads what is new, takes it in.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use metrics::counter;
 use shared::{revocation::Floor, time::Timestamp};
@@ -73,7 +76,31 @@ impl Feed {
     /// Waits for the log to grow, at most `wait`, and reads it to its head.
     pub(crate) async fn follow(&self, wait: Duration) -> Result<(), FeedError> {
         self.store.wait_for_append(self.cursor(), wait).await?;
-        let _one = self.following.lock().await;
+        let mut last = self.readings.lock().await;
+        self.read_to_head(&mut last).await
+    }
+
+    /// Reads the log to its head, so that everything acknowledged before the call is known. Those who call while it is being
+    /// read share the next reading.
+    ///
+    /// # Errors
+    ///
+    /// The store does not answer, or holds more floors than there is room for.
+    pub async fn catch_up(&self) -> Result<(), FeedError> {
+        let begun = self.readings_begun.load(Ordering::SeqCst);
+        let mut last = self.readings.lock().await;
+        if *last > begun { Ok(()) } else { self.read_to_head(&mut last).await }
+    }
+
+    /// `last` is the number of the last reading that reached the head.
+    async fn read_to_head(&self, last: &mut u64) -> Result<(), FeedError> {
+        let number = self.readings_begun.fetch_add(1, Ordering::SeqCst).saturating_add(1);
+        self.read_all().await?;
+        *last = number;
+        Ok(())
+    }
+
+    async fn read_all(&self) -> Result<(), FeedError> {
         loop {
             if self.read().has_room_again() {
                 return self.reload().await;

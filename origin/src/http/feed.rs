@@ -20,11 +20,14 @@ pub(super) struct DeltaQuery {
     /// Version of the key set that the replica holds; 0 for none.
     #[serde(default)]
     keys: u64,
+    /// Whether the log is read for the answer, so that everything acknowledged before is in it.
+    #[serde(default)]
+    current: bool,
 }
 
 type Frames = ([(HeaderName, &'static str); 2], Vec<u8>);
 
-/// `GET /feed/delta?epoch=&after=&keys=`: the frames that bring a replica up to date.
+/// `GET /feed/delta?epoch=&after=&keys=&current=`: the frames that bring a replica up to date.
 ///
 /// 1. a query that is not of this form: 400
 /// 2. 200 `application/octet-stream`: a keys frame if `keys` is older, then a delta, or a snapshot if the log no longer
@@ -35,9 +38,15 @@ pub(super) async fn delta(
     query: Result<Query<DeltaQuery>, QueryRejection>,
 ) -> Result<Frames, Problem> {
     let Query(query) = query.map_err(|_| {
-        Problem::new(StatusCode::BAD_REQUEST, "the query must be epoch=…&after=…, and may have keys=…, all numbers")
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "the query must be epoch=…&after=…, and may have keys=…, all numbers, and current=true",
+        )
     })?;
     let position = Position { epoch: Epoch(query.epoch), cursor: Cursor(query.after), keys: query.keys };
+    if query.current {
+        app.feed.catch_up().await?;
+    }
     let frames = app.feed.frames_since(position).await?;
     Ok(octets(frames))
 }

@@ -23,6 +23,7 @@ fn route(requirements: Requirements) -> Route {
         path: PathPattern::parse("/*").unwrap(),
         methods: None,
         access: Access::Session(requirements),
+        assurance: Assurance::default(),
         staleness_ms_max: 5_000,
         on_stale: OnStale::Deny,
         upstream: "app".into(),
@@ -30,7 +31,7 @@ fn route(requirements: Requirements) -> Route {
 }
 
 fn fresh(floors: &Floors) -> View<'_> {
-    View { floors, freshness: Freshness::AsOf(now()), skew_max: SKEW }
+    View { floors, freshness: Freshness::AsOf(now()), inquiry: Inquiry::default(), skew_max: SKEW }
 }
 
 fn denied(requirements: Requirements, members: &[(&str, Value)]) -> Option<Denied> {
@@ -95,14 +96,53 @@ fn requirements_are_met_or_named() {
 fn a_stale_replica_does_what_the_route_says() {
     let (token, floors) = (token_with(&[]), Floors::new());
     for freshness in [Freshness::Unsynced, Freshness::AsOf(now().saturating_sub(Duration::from_secs(60)))] {
-        let decide = |on_stale| {
+        let decide = |on_stale, inquiry| {
             let route = Route { on_stale, ..route(Requirements::default()) };
-            decide(&route, Credential::Token(&token), View { freshness, ..fresh(&floors) }, now())
+            decide(&route, Credential::Token(&token), View { freshness, inquiry, ..fresh(&floors) }, now())
         };
-        assert_eq!(decide(OnStale::Deny), Decision::Deny(Denied::Stale));
-        assert_eq!(decide(OnStale::Allow), Decision::Allow(token.claims()));
-        assert_eq!(decide(OnStale::Ask), Decision::Ask(token.claims()));
+        for on_stale in [OnStale::Deny, OnStale::Allow, OnStale::Ask] {
+            assert_eq!(decide(on_stale, Inquiry::default()), Decision::Ask(Source::Hub));
+        }
+        for hub in [Asked::InVain, Asked::Answered] {
+            let asked = Inquiry { hub, ..Inquiry::default() };
+            assert_eq!(decide(OnStale::Deny, asked), Decision::Deny(Denied::Stale));
+            assert_eq!(decide(OnStale::Allow, asked), Decision::Allow(token.claims()));
+            assert_eq!(decide(OnStale::Ask, asked), Decision::Ask(Source::Origin));
+            let asked = Inquiry { origin: Asked::InVain, ..asked };
+            assert_eq!(decide(OnStale::Ask, asked), Decision::Deny(Denied::Stale));
+        }
     }
+}
+
+/// A route that wants somebody asked lets nobody pass on what the replica knew before, however fresh that is.
+#[test]
+fn assurance_says_who_must_have_answered() {
+    use Asked::{Answered, InVain, No};
+    let (token, floors) = (token_with(&[]), Floors::new());
+    let decide = |assurance, on_stale, hub, origin| {
+        let route = Route { assurance, on_stale, ..route(Requirements::default()) };
+        let view = View { inquiry: Inquiry { hub, origin }, ..fresh(&floors) };
+        decide(&route, Credential::Token(&token), view, now())
+    };
+    let (allow, deny) = (Decision::Allow(token.claims()), Decision::Deny(Denied::Stale));
+    let (hub, origin) = (Decision::Ask(Source::Hub), Decision::Ask(Source::Origin));
+    assert_eq!(decide(Assurance::Bounded, OnStale::Deny, No, No), allow, "I12");
+
+    assert_eq!(decide(Assurance::Regional, OnStale::Deny, No, No), hub);
+    assert_eq!(decide(Assurance::Regional, OnStale::Deny, Answered, No), allow);
+    assert_eq!(decide(Assurance::Regional, OnStale::Deny, InVain, No), deny);
+    assert_eq!(decide(Assurance::Regional, OnStale::Allow, InVain, No), allow);
+    assert_eq!(decide(Assurance::Regional, OnStale::Ask, InVain, No), origin);
+    assert_eq!(decide(Assurance::Regional, OnStale::Ask, InVain, Answered), allow);
+    assert_eq!(decide(Assurance::Regional, OnStale::Ask, InVain, InVain), deny);
+
+    assert_eq!(decide(Assurance::Authoritative, OnStale::Deny, No, No), origin);
+    assert_eq!(decide(Assurance::Authoritative, OnStale::Deny, Answered, No), origin, "a hub is not enough");
+    assert_eq!(decide(Assurance::Authoritative, OnStale::Deny, No, Answered), allow);
+    for on_stale in [OnStale::Deny, OnStale::Ask] {
+        assert_eq!(decide(Assurance::Authoritative, on_stale, No, InVain), deny);
+    }
+    assert_eq!(decide(Assurance::Authoritative, OnStale::Allow, No, InVain), allow);
 }
 
 /// The scopes of a token of [`token_with`] (versions 1, 2 and 3), each with its version.
@@ -135,7 +175,9 @@ proptest! {
         let on_stale = if forgiving { OnStale::Allow } else { OnStale::Deny };
         let route = Route { on_stale, ..route(Requirements::default()) };
         let freshness = if synced { Freshness::AsOf(now()) } else { Freshness::Unsynced };
-        let decision = decide(&route, Credential::Token(&token), View { freshness, ..fresh(&floors) }, now());
+        let inquiry = Inquiry { hub: Asked::InVain, ..Inquiry::default() };
+        let view = View { freshness, inquiry, ..fresh(&floors) };
+        let decision = decide(&route, Credential::Token(&token), view, now());
         if dead {
             prop_assert!(matches!(decision, Decision::Deny(Denied::Revoked(_))));
         } else if synced || forgiving {

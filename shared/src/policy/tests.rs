@@ -11,6 +11,7 @@ fn route(id: &str, path: &str) -> Route {
         path: PathPattern::parse(path).unwrap(),
         methods: None,
         access: Access::Session(Requirements::default()),
+        assurance: Assurance::default(),
         staleness_ms_max: 5_000,
         on_stale: OnStale::Deny,
         upstream: "app".into(),

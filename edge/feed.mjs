@@ -1,0 +1,111 @@
+// The feed: pulls of the hub in the background, and what hub or origin say on behalf of a request.
+import app from "./index.js";
+import { originUrl } from "./session.mjs";
+
+const wasm = app.prototype;
+
+const PULL_MS_MIN = 200; // between pulls in the background
+const PULL_MS_MAX = 1_500; // deadline of one pull, and how long a request waits for it
+const LATELY_MS = 500; // a gate that was idle for longer asks its hub before it lets somebody pass
+const RETRY_MS = 1_000; // after a pull that failed, nobody waits for another one
+const SKEW_REPORT_MS = 60_000; // between reports of a clock that is wrong
+
+const sources = { hub: source(askHub), origin: source(askOrigin) };
+
+let follows = false; // whether the gate has a feed
+let skewSaidAt = 0;
+
+// A source, its pulls counted from 1: `running` is the one that is under way, a promise of whether it succeeded.
+function source(ask) {
+  return { ask, count: 0, running: null, begunAt: 0, heardAt: 0, failedAt: 0 };
+}
+
+/** A gate was configured: whether it has a feed is asked anew. */
+export function restart() {
+  follows = wasm.position() !== "";
+}
+
+/** Whether the hub was heard of so long ago that a gate without traffic may have missed something. */
+export const isIdle = (now) => now - sources.hub.heardAt >= LATELY_MS && sources.hub.failedAt === 0;
+
+/** Pulls from the hub unless that was done just now; null if there is nothing to wait for. */
+export function refresh(env, now) {
+  const { hub } = sources;
+  const age = now - hub.begunAt;
+  if (!follows || (age < PULL_MS_MIN && age >= 0)) return null;
+  return isUnderWay(hub, now) ? hub.running : begin(hub, env, now);
+}
+
+/**
+ * Has the replica hold all that a source ("hub" or "origin") knew when this was called; whether it does. A pull that is
+ * under way may have been answered before, so it does not count: who comes meanwhile shares the next one.
+ */
+export async function consult(name, env, ctx) {
+  const asked = sources[name];
+  const came = asked.count;
+  while (follows && Date.now() - asked.failedAt >= RETRY_MS) {
+    const mine = asked.count > came;
+    const pull = isUnderWay(asked, Date.now()) ? asked.running : mine ? null : begin(asked, env, Date.now());
+    if (pull === null) return asked.failedAt === 0;
+    ctx.waitUntil(pull);
+    const fresh = asked.count > came;
+    const good = await Promise.race([pull, new Promise((done) => setTimeout(done, PULL_MS_MAX, false))]);
+    if (fresh) return good;
+  }
+  return false;
+}
+
+/** As `consult`, but what a source said to a question of at most `ms` ago will do. */
+export function heard(name, ms, env, ctx) {
+  return Date.now() - sources[name].heardAt < ms ? true : consult(name, env, ctx);
+}
+
+// One pull of a source at a time; one that takes longer than its deadline is given up, since the request that began it may
+// have been cancelled together with it.
+const isUnderWay = ({ running, begunAt }, now) => running !== null && now - begunAt < PULL_MS_MAX;
+
+function begin(asked, env, now) {
+  asked.count += 1;
+  asked.begunAt = now;
+  const mine = pull(asked, env).then(() => {
+    [asked.heardAt, asked.failedAt] = [now, 0];
+    return true;
+  }, (error) => {
+    asked.failedAt = Date.now();
+    console.warn(JSON.stringify({ event: "gate_pull_failed", reason: String(error?.message ?? error) }));
+    return false;
+  }).finally(() => { if (asked.running === mine) asked.running = null; });
+  asked.running = mine;
+  return mine;
+}
+
+async function pull(asked, env) {
+  const query = wasm.position();
+  const answer = await asked.ask(env, query, { signal: AbortSignal.timeout(PULL_MS_MAX) });
+  const bytes = await answer.arrayBuffer();
+  if (!answer.ok) throw new Error(`the source of floors answered ${answer.status}`);
+  const now = Date.now();
+  if (!wasm.accept(new Uint8Array(bytes), now)) throw new Error("frames were refused");
+  const ahead = wasm.clock_ahead_ms(now);
+  if (ahead > 0 && now - skewSaidAt >= SKEW_REPORT_MS) {
+    skewSaidAt = now;
+    console.warn(JSON.stringify({ event: "gate_clock_skewed", store_ahead_ms: ahead }));
+  }
+}
+
+// --- the sources ---
+
+/** The name of the gate's hub. */
+export const hubName = (env) => env.HUB_NAME || "local";
+
+/** The gate's hub. */
+export const hub = (env) => env.HUB.get(env.HUB.idFromName(hubName(env)));
+
+function askHub(env, query, init) {
+  return hub(env).fetch(`http://hub/sync?${query}`, init);
+}
+
+// The origin reads the log for the answer: what was acknowledged before is in it.
+function askOrigin(env, query, init) {
+  return fetch(`${originUrl(env)}/feed/delta?${query}&current=true`, init);
+}
