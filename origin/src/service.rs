@@ -9,6 +9,8 @@ mod assertions;
 pub mod changes;
 #[cfg(test)]
 mod cost;
+#[cfg(test)]
+mod crowd;
 mod error;
 mod events;
 pub mod everyone;
