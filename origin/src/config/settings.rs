@@ -34,7 +34,7 @@ enum Rule {
 }
 
 /// What stands for a level of acknowledgement.
-const LEVELS: &str = "local, or replicated N with N from 1 to 5 (Redis WAIT; not in a cluster)";
+const LEVELS: &str = "local, or replicated N with N from 1 to 5 (Redis WAIT)";
 
 const COOKIE_NAMES: &str = "__Host- with letters, digits, - and _ after it, at most 64 bytes in all";
 

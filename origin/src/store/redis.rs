@@ -15,6 +15,7 @@ mod examine;
 mod index;
 mod link;
 mod names;
+mod nodes;
 mod scan;
 mod scripts;
 mod subject;
@@ -36,7 +37,13 @@ use tokio::{
     time::Instant,
 };
 
-use self::{address::Source, breaker::Breaker, link::Link, scripts::Scripts};
+use self::{
+    address::{Source, nodes_of},
+    breaker::Breaker,
+    link::Link,
+    nodes::Nodes,
+    scripts::Scripts,
+};
 use super::{
     Answer, AnyStore, Entries, Indexed, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped, Written,
     doctor::Report,
@@ -73,12 +80,14 @@ pub(super) async fn examine(config: &config::Store, skew_max: Duration) -> Resul
 async fn connect(config: &config::Store) -> Result<RedisStore, StoreError> {
     let timeout = config.timeout();
     let source = || Source::parse(config.url.expose(), config.tls_ca_file.as_deref(), timeout);
-    let confirming = Link::new(source()?, timeout.saturating_add(config.acknowledge.timeout()));
+    let patience = timeout.saturating_add(config.acknowledge.timeout());
+    let confirming = match source()? {
+        Source::Cluster(_) => {
+            Confirming::Nodes(nodes_of(config.url.expose(), config.tls_ca_file.as_deref(), patience)?)
+        }
+        source => Confirming::Link(Link::new(source, patience)),
+    };
     let source = source()?;
-    let asks = config.acknowledge.levels().iter().any(|level| level.replicas() > 0);
-    if asks && matches!(source, Source::Cluster(_)) {
-        return Err(StoreError::Unsuitable("store.acknowledge must be local with a cluster".to_owned()));
-    }
     let store = RedisStore {
         is_cluster: matches!(source, Source::Cluster(_)),
         fails_over: !matches!(source, Source::Single(_)),
@@ -102,8 +111,7 @@ struct RedisStore {
     /// Whether another server takes the place of one that dies.
     fails_over: bool,
     link: Link,
-    /// For writes that replicas must confirm.
-    confirming: Link,
+    confirming: Confirming,
     breaker: Breaker,
     /// Places for calls in flight; one more is refused at once.
     places: Semaphore,
@@ -114,6 +122,14 @@ struct RedisStore {
     /// How far the sweep for sessions that are over has come.
     swept: Mutex<Place>,
     calls: AtomicU64,
+}
+
+/// Connections for writes that replicas must confirm.
+enum Confirming {
+    /// To the one primary.
+    Link(Link),
+    /// To the primaries of a cluster.
+    Nodes(Nodes),
 }
 
 impl RedisStore {
@@ -127,6 +143,26 @@ impl RedisStore {
             Key::Session(_) | Key::Roster(_) => self.acknowledge.sessions.replicas(),
             _ => self.acknowledge.records.replicas(),
         }
+    }
+
+    /// Waits until so many replicas have everything that was written on the server of the log: whoever has this has all that
+    /// was written before it, by whomever.
+    async fn mark(&self, replicas: u64) -> Result<(), StoreError> {
+        if replicas == 0 {
+            return Ok(());
+        }
+        let mut command = redis::cmd("SET");
+        command.arg(scripts::MARK).arg("");
+        self.write_command(&command, replicas, scripts::MARK).await
+    }
+
+    /// As [`Self::mark`], on the server of a record, by the record itself.
+    async fn write_again(&self, key: &Key, replicas: u64) -> Result<(), StoreError> {
+        if replicas == 0 {
+            return Ok(());
+        }
+        let name = names::record(key);
+        self.write(&self.scripts.again.key(&name), replicas, &name).await.map(|((), _)| ())
     }
 
     /// The newest word counts, also when it is a lower one: a log that was emptied begins anew.
@@ -163,10 +199,11 @@ impl Store for RedisStore {
                 Key::Subject(_) => &self.scripts.subject.swap,
                 _ => &self.scripts.swap,
             };
-            let mut call = script.key(names::record(key));
+            let name = names::record(key);
+            let mut call = script.key(&name);
             call.arg(u8::from(expected.is_some())).arg(expected.unwrap_or_default()).arg(new);
             call.arg(expires_at.map_or(0, Timestamp::as_millis));
-            let (answer, again) = self.write::<u8>(&call, self.replicas_of(key)).await?;
+            let (answer, again) = self.write::<u8>(&call, self.replicas_of(key), &name).await?;
             match (subject::said(answer)?, again) {
                 (1, _) => Ok(Swapped::Done),
                 // Its own bytes from the first time, or the same ones from another writer.
@@ -183,7 +220,7 @@ impl Store for RedisStore {
             for floor in floors {
                 call.arg(floor.encode().as_slice()).arg(floor.forget_at.as_secs());
             }
-            let upto = Cursor(self.write(&call, self.acknowledge.floors.replicas()).await?.0);
+            let upto = Cursor(self.write(&call, self.acknowledge.floors.replicas(), scripts::HEAD).await?.0);
             self.head_is(upto);
             Ok(upto)
         })
@@ -225,7 +262,7 @@ impl Store for RedisStore {
         Box::pin(async move {
             let mut call = scripts::on_log(&self.scripts.renew);
             call.arg(known.0).arg(scripts::new_epoch().max(known.0.saturating_add(1)));
-            Ok(Epoch(self.write(&call, self.acknowledge.floors.replicas()).await?.0))
+            Ok(Epoch(self.write(&call, self.acknowledge.floors.replicas(), scripts::HEAD).await?.0))
         })
     }
 
@@ -265,17 +302,17 @@ impl Store for RedisStore {
 
     fn confirm<'a>(&'a self, written: Written<'a>) -> Answer<'a, ()> {
         Box::pin(async move {
-            let replicas = match written {
-                Written::Record(key) => self.replicas_of(key),
-                Written::AfterFloors(key) => self.replicas_of(key).max(self.acknowledge.floors.replicas()),
+            let (key, floors) = match written {
+                Written::Record(key) => (key, 0),
+                Written::AfterFloors(key) => (key, self.acknowledge.floors.replicas()),
             };
-            if replicas == 0 {
-                return Ok(());
+            let record = self.replicas_of(key);
+            if !self.is_cluster {
+                return self.mark(record.max(floors)).await;
             }
-            // Whoever has this has everything that was written before it, by whomever.
-            let mut command = redis::cmd("SET");
-            command.arg(scripts::MARK).arg("");
-            self.write_command(&command, replicas).await
+            // Log and record are on nodes of their own.
+            self.mark(floors).await?;
+            self.write_again(key, record).await
         })
     }
 

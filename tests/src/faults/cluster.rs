@@ -1,6 +1,6 @@
 //! Three primaries of a cluster, each with a replica.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use crate::{REDIS_PASSWORD, TestRedis, eventually};
 
@@ -21,14 +21,19 @@ impl Cluster {
         let first = nodes.first().context("there is no node")?;
         first.cli(&[&["--cluster", "create"], addresses.as_slice(), &options].concat())?;
         let cluster = Self { nodes };
+        cluster.is_whole().await?;
+        Ok(cluster)
+    }
+
+    /// Waits until every slot is served, and every primary has a replica that follows.
+    async fn is_whole(&self) -> anyhow::Result<()> {
         let is_whole = |node: &TestRedis| {
             let info = node.cli(&["CLUSTER", "INFO"])? + &node.cli(&["INFO", "replication"])?;
-            let follows = info.contains("role:master") || info.contains("master_link_status:up");
+            let follows = info.contains("state=online") || info.contains("master_link_status:up");
             anyhow::Ok(info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:6") && follows)
         };
-        let whole = async || cluster.nodes.iter().map(is_whole).all(|whole| matches!(whole, Ok(true))).then_some(());
-        eventually("the cluster", whole).await?;
-        Ok(cluster)
+        let whole = async || self.nodes.iter().map(is_whole).all(|whole| matches!(whole, Ok(true))).then_some(());
+        eventually("the cluster", whole).await
     }
 
     /// The address of the store.
@@ -37,25 +42,23 @@ impl Cluster {
         format!("redis+cluster://:{REDIS_PASSWORD}@{}", nodes.join(","))
     }
 
-    /// Lets every replica take over its slots as an operator does (`CLUSTER FAILOVER`: nothing is lost), then kills the
-    /// nodes that were primaries.
-    pub(super) async fn fail_over(&mut self) -> anyhow::Result<()> {
-        let is_primary = |node: &TestRedis| Ok::<_, anyhow::Error>(node.cli(&["ROLE"])?.starts_with("master"));
-        let mut before = Vec::new();
-        for node in &self.nodes {
-            before.push(is_primary(node)?);
-        }
-        for (node, was_primary) in self.nodes.iter().zip(&before) {
-            if !was_primary {
-                node.cli(&["CLUSTER", "FAILOVER"])?;
-                let took_over = async || is_primary(node).ok()?.then_some(());
-                eventually("a replica to take over", took_over).await?;
-            }
-        }
-        for (node, was_primary) in self.nodes.iter_mut().zip(before) {
-            if was_primary {
-                node.kill();
-            }
+    /// Kills one primary after the other, each once its replica has everything; it comes back as the replica of the one that
+    /// took over.
+    pub(super) async fn kill_every_primary(&mut self) -> anyhow::Result<()> {
+        let role = |node: &TestRedis, role: &str| Some(node.cli(&["ROLE"]).ok()?.starts_with(role));
+        let primaries: Vec<usize> =
+            (0..self.nodes.len()).filter(|at| role(&self.nodes[*at], "master") == Some(true)).collect();
+        ensure!(primaries.len() == 3, "the cluster has {} primaries", primaries.len());
+        for at in primaries {
+            self.nodes[at].kill();
+            let others = || self.nodes.iter().enumerate().filter(|(other, _)| *other != at);
+            let took_over = async || {
+                let serving = others().filter(|(_, node)| role(node, "master") == Some(true)).count();
+                (serving == 3).then_some(())
+            };
+            eventually("a replica to take over", took_over).await?;
+            self.nodes[at].restart().await?;
+            self.is_whole().await?;
         }
         Ok(())
     }

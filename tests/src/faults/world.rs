@@ -7,7 +7,7 @@ use std::{
 };
 
 use ::origin::{
-    config::{Acknowledge, Config, Level, Risk, StoreUrl, secrets::MasterKey},
+    config::{Acknowledge, Config, Level, StoreUrl, secrets::MasterKey},
     server::{open_keys, open_store},
 };
 use anyhow::Context as _;
@@ -76,9 +76,6 @@ impl World {
         config.store.timeout_ms = 1_000;
         config.store.acknowledge =
             Acknowledge { floors: level, sessions: level, records: level, ..Acknowledge::default() };
-        if url.contains("cluster") {
-            config.store.accept = vec![Risk::AsynchronousReplication];
-        }
         let keys = open_keys(&open_store(&config).await?, &config, &MasterKey::new(MASTER_KEY)).await?;
         let hub = Arc::new(TestHub::start(PublicKey::ed25519_from_text(&keys.current().feed().public_text())?).await?);
         config.hubs = vec![hub.config()];

@@ -18,13 +18,30 @@ use redis::{
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
 
-use super::StoreError;
+use super::{StoreError, nodes::Nodes};
 
 /// How connections are made.
 pub(super) enum Source {
     Single(Box<Client>),
     Sentinel(Box<SentinelClient>),
     Cluster(Box<ClusterClient>),
+}
+
+/// The nodes that the address of a cluster names, each as it is connected to by itself.
+///
+/// # Errors
+///
+/// As for [`Source::parse`].
+pub(super) fn nodes_of(url: &str, ca_file: Option<&Path>, timeout: Duration) -> Result<Nodes, StoreError> {
+    let certificates = ca_file.map(read_ca).transpose()?;
+    let urls = match url.split_once("://") {
+        Some(("redis+cluster", rest)) => nodes("redis", rest),
+        Some(("rediss+cluster", rest)) => nodes("rediss", rest),
+        _ => url.split(',').map(|url| url.trim().to_owned()).collect(),
+    };
+    let seeds: Option<Vec<ConnectionInfo>> = urls.into_iter().map(|url| url.into_connection_info().ok()).collect();
+    let seeds = seeds.ok_or_else(|| StoreError::Unsuitable("its address is malformed".to_owned()))?;
+    Ok(Nodes::new(seeds, certificates, timeout))
 }
 
 impl Source {

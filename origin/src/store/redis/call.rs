@@ -5,18 +5,22 @@
 //! is sent once more: a restart or a failover between two calls goes unnoticed. What may have been written twice is safe:
 //! floors and the index are joined, and a swap that finds its own bytes says that its outcome is unknown.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ScriptInvocation, ServerErrorKind};
 use tokio::time::{Instant, timeout};
 
 use super::{
-    RedisStore, StoreError,
+    Confirming, RedisStore, StoreError,
     link::{Connection, Link},
+    nodes::{self, Node, Nodes},
 };
 
 /// How often a script is loaded again for one call.
 const UNKNOWN_MAX: u32 = 4;
+
+/// How often one call is sent on to another node of a cluster.
+const ELSEWHERE_MAX: u32 = 16;
 
 /// What is sent.
 #[derive(Clone, Copy)]
@@ -33,6 +37,51 @@ struct Call<'a> {
     writes: bool,
     /// Replicas that must have that.
     replicas: u64,
+    /// A name in it that says where in a cluster it belongs, if replicas must have it.
+    name: &'a str,
+}
+
+/// Who takes a call.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    Link(&'a Link),
+    Slot(&'a Nodes, u16),
+}
+
+impl Target<'_> {
+    /// A connection, and the node of a cluster that it leads to.
+    async fn connection(self) -> (Result<Connection, StoreError>, Option<Node>) {
+        match self {
+            Self::Link(link) => (link.connection().await, None),
+            Self::Slot(nodes, slot) => match nodes.of(slot) {
+                Ok(node) => (node.link.connection().await, Some(node)),
+                Err(error) => (Err(error), None),
+            },
+        }
+    }
+
+    /// The number of the connection that is in use, and the node.
+    fn in_use(self) -> (u64, Option<Node>) {
+        match self {
+            Self::Link(link) => (link.number(), None),
+            Self::Slot(nodes, slot) => {
+                let node = nodes.of(slot).ok();
+                (node.as_ref().map_or(0, |node| node.link.number()), node)
+            }
+        }
+    }
+
+    /// The connection failed, or leads to a server that takes no writes.
+    fn give_up(self, node: Option<&Node>, number: u64) {
+        match (self, node) {
+            (Self::Link(link), _) => link.give_up(number),
+            (Self::Slot(nodes, _), Some(node)) => {
+                node.link.give_up(number);
+                nodes.failed(node);
+            }
+            (Self::Slot(..), None) => {}
+        }
+    }
 }
 
 impl RedisStore {
@@ -47,21 +96,23 @@ impl RedisStore {
     }
 
     async fn read<T: FromRedisValue>(&self, request: Request<'_>) -> Result<T, StoreError> {
-        self.call(Call { request, writes: false, replicas: 0 }).await.map(|(answer, _)| answer)
+        self.call(Call { request, writes: false, replicas: 0, name: "" }).await.map(|(answer, _)| answer)
     }
 
-    /// A script that writes what so many replicas must have; whether it was sent more than once is beside its answer.
+    /// A script that writes under `name` what so many replicas must have; whether it was sent more than once is beside its
+    /// answer.
     pub(super) async fn write<T: FromRedisValue>(
         &self,
         call: &ScriptInvocation<'_>,
         replicas: u64,
+        name: &str,
     ) -> Result<(T, bool), StoreError> {
-        self.call(Call { request: Request::Script(call), writes: true, replicas }).await
+        self.call(Call { request: Request::Script(call), writes: true, replicas, name }).await
     }
 
     /// As [`Self::write`], for a command that may be repeated.
-    pub(super) async fn write_command(&self, command: &Cmd, replicas: u64) -> Result<(), StoreError> {
-        self.call(Call { request: Request::Command(command), writes: true, replicas }).await.map(|((), _)| ())
+    pub(super) async fn write_command(&self, command: &Cmd, replicas: u64, name: &str) -> Result<(), StoreError> {
+        self.call(Call { request: Request::Command(command), writes: true, replicas, name }).await.map(|((), _)| ())
     }
 
     async fn call<T: FromRedisValue>(&self, call: Call<'_>) -> Result<(T, bool), StoreError> {
@@ -70,12 +121,13 @@ impl RedisStore {
         };
         self.breaker.admit(Instant::now())?;
         self.count();
-        let (link, patience) = match call.replicas {
-            0 => (&self.link, self.timeout),
-            _ => (&self.confirming, self.timeout.saturating_add(self.acknowledge.timeout())),
+        let (target, patience) = match (call.replicas, &self.confirming) {
+            (0, _) => (Target::Link(&self.link), self.timeout),
+            (_, Confirming::Link(link)) => (Target::Link(link), self.patience()),
+            (_, Confirming::Nodes(nodes)) => (Target::Slot(nodes, nodes::slot(call.name)), self.patience()),
         };
-        let number = link.number();
-        match timeout(patience, self.attempts(call, link)).await {
+        let before = target.in_use();
+        match timeout(patience, self.attempts(call, target)).await {
             Ok(Ok(answer)) => {
                 self.breaker.answered();
                 Ok(answer)
@@ -90,7 +142,7 @@ impl RedisStore {
             }
             Err(_) => {
                 // A connection over which nothing comes back may be one that nobody is at the end of.
-                link.give_up(number);
+                target.give_up(before.1.as_ref(), before.0);
                 self.breaker.failed(Instant::now());
                 let text = "the deadline passed".to_owned();
                 Err(if call.writes { StoreError::OutcomeUnknown(text) } else { StoreError::Unavailable(text) })
@@ -98,11 +150,24 @@ impl RedisStore {
         }
     }
 
-    async fn attempts<T: FromRedisValue>(&self, call: Call<'_>, link: &Link) -> Result<(T, bool), Failure> {
-        let (mut sent, mut again, mut unknown) = (false, false, 0);
+    fn patience(&self) -> Duration {
+        self.timeout.saturating_add(self.acknowledge.timeout())
+    }
+
+    async fn attempts<T: FromRedisValue>(&self, call: Call<'_>, target: Target<'_>) -> Result<(T, bool), Failure> {
+        let (mut sent, mut again, mut unknown, mut elsewhere) = (false, false, 0, 0);
         loop {
-            let connection = link.connection().await;
-            let mut connection = connection.map_err(|error| Failure { error: error.after(sent), answered: false })?;
+            let (connection, node) = target.connection().await;
+            let mut connection = match connection {
+                Ok(connection) => connection,
+                // Nothing was sent; another node may know who took over.
+                Err(_) if node.is_some() && elsewhere < ELSEWHERE_MAX => {
+                    target.give_up(node.as_ref(), 0);
+                    elsewhere += 1;
+                    continue;
+                }
+                Err(error) => return Err(Failure { error: error.after(sent), answered: false }),
+            };
             let done = match call.request {
                 Request::Command(command) => command.query_async(&mut connection).await,
                 Request::Script(call) => call.invoke_async(&mut connection).await,
@@ -119,11 +184,18 @@ impl RedisStore {
                 unknown += 1;
                 continue;
             }
+            if let (Target::Slot(nodes, slot), Some(node), Some(to)) = (target, &node, moved_to(&error))
+                && elsewhere < ELSEWHERE_MAX
+            {
+                nodes.moved(node, slot, to);
+                elsewhere += 1;
+                continue;
+            }
             let (lost, moved) = (is_lost(&error), is_not_primary(&error));
             let failure = failed(&error, call.writes);
             sent |= failure.may_have_happened();
             if lost || moved {
-                link.give_up(connection.number);
+                target.give_up(node.as_ref(), connection.number);
             }
             if again || !(lost || moved) {
                 return Err(Failure { error: failure.after(sent), answered: !lost });
@@ -155,6 +227,12 @@ struct Failure {
 
 pub(super) fn is_lost(error: &RedisError) -> bool {
     error.is_timeout() || error.is_connection_dropped() || error.is_io_error() || error.is_connection_refusal()
+}
+
+/// The node that serves what was asked of another.
+fn moved_to(error: &RedisError) -> Option<&str> {
+    let is_moved = error.kind() == ErrorKind::Server(ServerErrorKind::Moved);
+    error.redirect_node().filter(|_| is_moved).map(|(address, _)| address)
 }
 
 fn is_unknown_script(error: &RedisError) -> bool {

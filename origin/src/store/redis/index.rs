@@ -30,7 +30,8 @@ impl RedisStore {
         let mut call = subject::on_subject(&self.scripts.subject.note, subject);
         call.arg(subject::entry(session, expires_at).as_slice());
         call.arg(expires_at.as_millis()).arg(subject::NOTED_MAX);
-        let (answer, _) = self.write(&call, self.acknowledge.sessions.replicas()).await?;
+        let name = names::subject(subject);
+        let (answer, _) = self.write(&call, self.acknowledge.sessions.replicas(), &name).await?;
         subject::said(answer).map(drop)
     }
 

@@ -130,6 +130,13 @@ end
 return math.max(#keys, dropped)
 ";
 
+/// A value as it is, once more, so that it can be waited for.
+const AGAIN: &str = r"
+local held = redis.call('GET', KEYS[1])
+if held then redis.call('SET', KEYS[1], held, 'KEEPTTL') end
+return 1
+";
+
 /// A value and its time in ms, -1 for none; in one step, so that both are of the same write.
 const RECORD: &str = r"return { redis.call('GET', KEYS[1]), redis.call('PEXPIRETIME', KEYS[1]) }";
 
@@ -146,6 +153,7 @@ pub(super) struct Scripts {
     pub(super) trim: Script,
     pub(super) subject: subject::Scripts,
     pub(super) record: Script,
+    pub(super) again: Script,
 }
 
 impl Scripts {
@@ -159,6 +167,7 @@ impl Scripts {
             trim: Script::new(TRIM),
             subject: subject::Scripts::new(),
             record: Script::new(RECORD),
+            again: Script::new(AGAIN),
         }
     }
 }
