@@ -10,7 +10,7 @@ use alloc::{
     string::{String, ToString as _},
     vec::Vec,
 };
-use core::time::Duration;
+use core::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -183,6 +183,19 @@ pub const UPSTREAM_SELF: &str = "self";
 
 const MAGIC: &[u8] = b"PCP2";
 
+/// Whether a request is of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// The route is for another host.
+    Host,
+    /// The route is for other paths.
+    Path,
+    /// The route has this host and path, for other methods.
+    Method,
+    /// It is.
+    Fits,
+}
+
 /// What a request's place comes to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Routed<'a> {
@@ -258,10 +271,11 @@ impl Policy {
     /// Finds the route of a request.
     pub fn route(&self, method: &str, host: Option<&str>, path: &CanonicalPath<'_>) -> Routed<'_> {
         let mut allowed = BTreeSet::new();
-        for (index, route) in self.routes.iter().enumerate().filter(|(_, route)| route.is_at(host, path.as_str())) {
-            match &route.methods {
-                Some(methods) if !methods.contains(method) => allowed.extend(methods.iter().map(String::as_str)),
-                _ => return Routed::Route(index, route),
+        for (index, route) in self.routes.iter().enumerate() {
+            match route.fit(method, host, path) {
+                Fit::Fits => return Routed::Route(index, route),
+                Fit::Method => allowed.extend(route.methods.iter().flatten().map(String::as_str)),
+                Fit::Host | Fit::Path => {}
             }
         }
         if allowed.is_empty() { Routed::NotFound } else { Routed::MethodNotAllowed(allowed) }
@@ -274,13 +288,19 @@ impl Route {
         Duration::from_millis(self.staleness_ms_max)
     }
 
-    fn is_at(&self, host: Option<&str>, path: &str) -> bool {
-        let here = match (&self.host, host) {
-            (None, _) => true,
-            (Some(wanted), Some(host)) => wanted.eq_ignore_ascii_case(host),
-            (Some(_), None) => false,
-        };
-        here && self.path.matches(path)
+    /// Whether a request is of this route, whatever the routes before it.
+    pub fn fit(&self, method: &str, host: Option<&str>, path: &CanonicalPath<'_>) -> Fit {
+        let is_here =
+            self.host.as_ref().is_none_or(|wanted| host.is_some_and(|host| wanted.eq_ignore_ascii_case(host)));
+        if !is_here {
+            Fit::Host
+        } else if !self.path.matches(path.as_str()) {
+            Fit::Path
+        } else if self.methods.as_ref().is_some_and(|methods| !methods.contains(method)) {
+            Fit::Method
+        } else {
+            Fit::Fits
+        }
     }
 
     /// Whether every request that `other` matches is matched by this route.
@@ -292,6 +312,16 @@ impl Route {
             (Some(_), None) => false,
         };
         host && methods && self.path.covers(&other.path)
+    }
+}
+
+impl fmt::Display for PathPattern {
+    /// As [`PathPattern::parse`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(path) => f.write_str(path),
+            Self::Under(prefix) => write!(f, "{prefix}*"),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod bench;
 mod command;
 mod conformance;
 mod edge_build;
+mod explain;
 mod setup;
 mod up;
 
@@ -45,6 +46,9 @@ enum Task {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Look into the route policy.
+    #[command(subcommand)]
+    Policy(PolicyTask),
     /// Install what is missing, then refresh the token of each of many sessions twenty times at once, over two origins
     /// on one Redis, while the origins are ended at random failpoints.
     Races {
@@ -79,6 +83,12 @@ enum Task {
     },
 }
 
+#[derive(Subcommand)]
+enum PolicyTask {
+    /// Say which route decides on a request, and why.
+    Explain(explain::Arguments),
+}
+
 fn main() -> ExitCode {
     match run(Arguments::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,6 +105,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Test => test(),
         Task::Conformance => conformance(),
         Task::Edge { policy, out } => edge(policy, out),
+        Task::Policy(PolicyTask::Explain(arguments)) => explain::run(&arguments),
         Task::Races { sessions, seed } => races(sessions, seed),
         Task::Faults { name } => faults(name),
         Task::Bench { arguments } => bench(&arguments),
