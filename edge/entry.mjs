@@ -7,8 +7,8 @@ import app, { Hub } from "./index.js";
 import { connections, isLasting, watch } from "./connections.mjs";
 import policy from "./policy.bin";
 import { consult, heard, hub, hubName, isIdle, refresh, restart } from "./feed.mjs";
-import { POSTURE, refuse } from "./refuse.mjs";
-import { cookies, exchange, session, signOut } from "./session.mjs";
+import { POSTURE, redirect, refuse } from "./refuse.mjs";
+import { cookies, renewal, session, signOut } from "./session.mjs";
 import { forget, forward, given, own } from "./upstream.mjs";
 
 export { Hub };
@@ -107,28 +107,35 @@ export default {
 };
 
 // What the verdict comes to; a renewal brings `Set-Cookie` lines for the answer.
-function answer(said, req, env, ctx, asked, renewal) {
+function answer(said, req, env, ctx, asked, renewed) {
   switch (said & 0xff) {
     case ALLOW:
-    case ANONYMOUS: return pass(said, req, env, ctx, renewal);
-    case REFUSE: return refuse(output(said).split("\n"), renewal?.lines);
-    case ASK_HUB: return again(req, env, ctx, asked, HUB, consult("hub", env, ctx), renewal);
-    case ASK_ORIGIN: return again(req, env, ctx, asked, ORIGIN, consult("origin", env, ctx), renewal);
-    case RENEW: return renew(req, env, ctx, asked, output(said));
+    case ANONYMOUS: return pass(said, req, env, ctx, renewed);
+    case REFUSE: return refused(req, output(said).split("\n"), renewed?.lines);
+    case ASK_HUB: return again(req, env, ctx, asked, HUB, consult("hub", env, ctx), renewed);
+    case ASK_ORIGIN: return again(req, env, ctx, asked, ORIGIN, consult("origin", env, ctx), renewed);
+    case RENEW: return renew(req, env, ctx, asked, output(said).split("\n"));
     case RESERVED: return reserved(req, env);
-    case SESSION: return session(req, env, output(said).split("\n"), renewal?.lines);
+    case SESSION: return session(req, env, output(said).split("\n"), renewed?.lines);
     case SIGN_OUT: return signOut(env, output(said).split("\n"));
     case METADATA: return new Response(output(said), { headers: { "content-type": "application/json", ...POSTURE } });
     default: return refuse(["431", "too_large", "", "", "the URL and the headers that count are too large together"]);
   }
 }
 
-function pass(said, req, env, ctx, renewal) {
+// A browser that wants a page is sent to sign in where the route says so.
+function refused(req, said, lines) {
+  const place = said[5];
+  if (place !== "" && wasm.is_navigation(req.method, req.headers.get("sec-fetch-mode") ?? "")) return redirect(place, req.url, lines);
+  return refuse(said, lines);
+}
+
+function pass(said, req, env, ctx, renewed) {
   const route = (said >>> 8) & 0xff;
   const { address } = shared.routes[route];
-  const lines = renewal?.lines;
+  const lines = renewed?.lines;
   if (address !== "self") {
-    const holds = (said & 0xff) === ALLOW ? (answer) => hold(answer, req, env, ctx, route, renewal?.token) : null;
+    const holds = (said & 0xff) === ALLOW ? (answer) => hold(answer, req, env, ctx, route, renewed?.token) : null;
     return forward(req, address, output(said), lines, holds);
   }
   if (shared.identity.byteLength === 0) view();
@@ -137,10 +144,10 @@ function pass(said, req, env, ctx, renewal) {
 }
 
 // Judges anew once a source was asked.
-async function again(req, env, ctx, before, source, consulted, renewal) {
+async function again(req, env, ctx, before, source, consulted, renewed) {
   try {
     const asked = before + source * ((await consulted) ? ANSWERED : IN_VAIN);
-    return await answer(check(req, env, asked, Date.now(), renewal?.token), req, env, ctx, asked, renewal);
+    return await answer(check(req, env, asked, Date.now(), renewed?.token), req, env, ctx, asked, renewed);
   } catch (error) {
     return failed(error);
   }
@@ -172,12 +179,19 @@ async function standing(token, route, env, ctx, ms) {
 
 // --- renewal of a browser's session, in line ---
 
-async function renew(req, env, ctx, asked, token) {
+async function renew(req, env, ctx, asked, [token, signIn]) {
+  const judge = ({ tokens }) => (tokens === null ? REFUSE : check(req, env, asked, Date.now(), tokens.access_token));
   try {
-    const tokens = await exchange(req, env, token);
-    if (tokens === null) return refuse(wasm.session_over().split("\n"), cookies());
-    const renewal = { token: tokens.access_token, lines: cookies(tokens) };
-    return await answer(check(req, env, asked, Date.now(), renewal.token), req, env, ctx, asked, renewal);
+    let found = await renewal(req, env, ctx, token);
+    let said = judge(found);
+    // What another request was given may have been revoked since.
+    if (found.isJoined && found.tokens !== null && (said & 0xff) === REFUSE && output(said).startsWith("401")) {
+      found = await renewal(req, env, ctx, token, found);
+      said = judge(found);
+    }
+    if (found.tokens === null) return refused(req, wasm.session_over(signIn).split("\n"), cookies());
+    const renewed = { token: found.tokens.access_token, lines: cookies(found.tokens) };
+    return await answer(said, req, env, ctx, asked, renewed);
   } catch (error) {
     console.warn(JSON.stringify({ event: "gate_renewal_failed", reason: String(error?.message ?? error) }));
     return refuse(["503", "renewal", "", "", "the session cannot be renewed now; try again"]);

@@ -11,11 +11,49 @@ const JSON_TYPE = { "content-type": "application/json", ...POSTURE };
 /** The `Set-Cookie` lines of new tokens; without any, those that take the cookies away. */
 export const cookies = ({ access_token = "", refresh_token = "" } = {}) => wasm.session_cookies(access_token, refresh_token).split("\n");
 
+const RENEWALS_MAX = 1_024; // of an isolate, at one time
+const RENEWED_MS = 5_000; // how long others may join a renewal after it began; well within the origin's retry window
+
+const renewals = new Map(); // refresh token and user agent → { began, tokens }, in the order of their beginning
+
 /**
- * New tokens for a refresh token; null if the session is over. Everything else is a failure that ends no session. The origin
- * hears the browser's user agent: a token that comes from another one is reuse, and no retry.
+ * New tokens for a refresh token, as `{ tokens, isJoined }`; the tokens are null if the session is over. Everything else is a
+ * failure that ends no session. The tabs and parts of a page that come with the same token from the same browser share one
+ * exchange with the origin, unless it is the one that is `known`.
  */
-export async function exchange(req, env, token) {
+export async function renewal(req, env, ctx, token, known) {
+  const now = Date.now();
+  const key = `${req.headers.get("user-agent") ?? ""}\n${token}`;
+  const running = renewals.get(key);
+  if (running !== undefined && running.tokens !== known?.promise && now - running.began < RENEWED_MS) {
+    const tokens = await joined(running.tokens);
+    // The request that began it may have been cancelled together with it.
+    if (tokens !== undefined) return { tokens, isJoined: true, promise: running.tokens };
+  }
+  const tokens = exchange(req, env, token);
+  remember(key, now, tokens);
+  ctx.waitUntil(tokens.catch(() => {}));
+  try {
+    return { tokens: await tokens, isJoined: false };
+  } catch (error) {
+    if (renewals.get(key)?.tokens === tokens) renewals.delete(key);
+    throw error;
+  }
+}
+
+const joined = (tokens) => Promise.race([tokens, new Promise((done) => setTimeout(done, ORIGIN_MS_MAX))]);
+
+function remember(key, now, tokens) {
+  renewals.delete(key);
+  for (const [old, { began }] of renewals) {
+    if (renewals.size < RENEWALS_MAX && now - began < RENEWED_MS) break;
+    renewals.delete(old);
+  }
+  renewals.set(key, { began: now, tokens });
+}
+
+// The origin hears the browser's user agent: a token that comes from another one is reuse, and no retry.
+async function exchange(req, env, token) {
   const fields = { grant_type: "refresh_token", refresh_token: token };
   const answer = await oauth(env, "token", fields, { "user-agent": req.headers.get("user-agent") ?? "" });
   const said = await answer.json();

@@ -82,13 +82,13 @@ enum Verdict {
     Allow = 1,
     /// Forwarded without identity; out: as above, with the identity empty.
     Anonymous = 2,
-    /// Answered; out: status, name, `WWW-Authenticate`, `Allow`, detail.
+    /// Answered; out: status, name, `WWW-Authenticate`, `Allow`, detail, and where a browser may sign in instead.
     Refuse = 3,
     /// The hub is asked, then the gate again.
     AskHub = 4,
     /// The origin is asked, then the gate again.
     AskOrigin = 5,
-    /// The session is renewed, then the gate is asked again; out: the refresh token.
+    /// The session is renewed, then the gate is asked again; out: the refresh token, and where to sign in if it is over.
     Renew = 6,
     /// The path is the gate's own.
     Reserved = 7,
@@ -199,13 +199,20 @@ pub fn session_cookies(access: &str, refresh: &str) -> Result<String, JsError> {
     })
 }
 
-/// The answer to a browser whose session is over, as [`check`] puts a refusal.
+/// Whether a browser can be sent to another page instead of an answer; an empty mode is none.
 #[wasm_bindgen]
-pub fn session_over() -> String {
+pub fn is_navigation(method: &str, sec_fetch_mode: &str) -> bool {
+    request::is_navigation(method, Some(sec_fetch_mode))
+}
+
+/// The answer to a browser whose session is over, as [`check`] puts a refusal; `sign_in` is what [`check`] said with the
+/// refresh token.
+#[wasm_bindgen]
+pub fn session_over(sign_in: &str) -> String {
     let mut said = String::new();
     GATE.with_borrow(|gate| {
         let resource = gate.as_ref().and_then(|gate| gate.settings.resource.as_ref());
-        Refusal::session_over(&session_route()).naming(resource).write(&mut said);
+        Refusal::session_over(&session_route(), sign_in).naming(resource).write(&mut said);
     });
     said
 }
@@ -360,7 +367,11 @@ impl Gate {
                 said.push_str(&who_am_i(known.token.claims()).to_string());
                 known.teach(replica);
             }
-            (Verdict::Renew, _) => said.push_str(presented.refresh.unwrap_or_default()),
+            (Verdict::Renew, _) => {
+                said.push_str(presented.refresh.unwrap_or_default());
+                said.push('\n');
+                said.push_str(route.sign_in.as_deref().unwrap_or_default());
+            }
             _ => {}
         }
         if let (Verdict::Allow | Verdict::Anonymous, Some(cookies)) = (verdict, facts.cookie) {

@@ -47,6 +47,7 @@ pub(crate) fn session_route() -> Route {
         assurance: Assurance::default(),
         staleness_ms_max: STALENESS_MS_DEFAULT,
         on_stale: OnStale::Deny,
+        sign_in: None,
         upstream: UPSTREAM_SELF.to_owned(),
     }
 }

@@ -12,20 +12,26 @@ pub(crate) struct Refusal {
     /// `Allow`, if any.
     allow: String,
     detail: String,
+    /// Where a browser may sign in instead, as [`Route::sign_in`]; empty if it does not help.
+    sign_in: String,
 }
 
 impl Refusal {
     /// A decision not to let the request pass.
     pub(crate) fn denied(denied: Denied, route: &Route) -> Self {
         let challenge = denied.challenge(route).unwrap_or_default();
-        let (status, detail) = (denied.status(), denied.detail().to_owned());
-        Self { status, name: denied.name(), challenge, allow: String::new(), detail }
+        let sign_in = match denied {
+            Denied::NoCredential | Denied::InvalidToken(_) | Denied::Revoked(_) => route.sign_in.clone(),
+            _ => None,
+        };
+        let sign_in = sign_in.unwrap_or_default();
+        Self { challenge, sign_in, ..Self::plain(denied.status(), denied.name(), denied.detail()) }
     }
 
     /// The origin says that the session of a refresh token is over.
-    pub(crate) fn session_over(route: &Route) -> Self {
+    pub(crate) fn session_over(route: &Route, sign_in: &str) -> Self {
         let challenge = Denied::Revoked(ScopeKind::Session).challenge(route).unwrap_or_default();
-        Self { challenge, ..Self::plain(401, "session_over", "the session is over") }
+        Self { challenge, sign_in: sign_in.to_owned(), ..Self::plain(401, "session_over", "the session is over") }
     }
 
     /// No route has this host and path.
@@ -47,14 +53,15 @@ impl Refusal {
         self
     }
 
-    /// Five lines: status, name, `WWW-Authenticate`, `Allow`, detail.
+    /// Six lines: status, name, `WWW-Authenticate`, `Allow`, detail, where to sign in.
     pub(crate) fn write(&self, said: &mut String) {
-        let Self { status, name, challenge, allow, detail } = self;
-        said.push_str(&[&status.to_string(), *name, challenge, allow, detail].join("\n"));
+        let Self { status, name, challenge, allow, detail, sign_in } = self;
+        said.push_str(&[&status.to_string(), *name, challenge, allow, detail, sign_in].join("\n"));
     }
 
     fn plain(status: u16, name: &'static str, detail: &str) -> Self {
-        Self { status, name, challenge: String::new(), allow: String::new(), detail: detail.to_owned() }
+        let (challenge, allow, sign_in) = (String::new(), String::new(), String::new());
+        Self { status, name, challenge, allow, detail: detail.to_owned(), sign_in }
     }
 }
 

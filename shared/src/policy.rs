@@ -1,6 +1,6 @@
 //! Route policy: which routes there are, who may use them, and how fresh the gate must be to say so.
 //!
-//! Wire format: `"PCP2"` ‖ postcard of routes and upstreams, made by the build of the edge and read by the gate.
+//! Wire format: `"PCP3"` ‖ postcard of routes and upstreams, made by the build of the edge and read by the gate.
 //!
 //! Invariant: a [`Policy`] exists only checked: ids are unique, upstreams are known and addresses, and no route is hidden by
 //! an earlier one. The first route that matches wins.
@@ -27,6 +27,9 @@ pub const STALENESS_MS: core::ops::RangeInclusive<u64> = 100..=300_000;
 
 /// The bound of a route that names none, in milliseconds.
 pub const STALENESS_MS_DEFAULT: u64 = 5_000;
+
+/// The longest address to sign in at, in bytes.
+pub const SIGN_IN_BYTES_MAX: usize = 1_024;
 
 /// How sure a gate must be before it lets somebody pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +109,8 @@ pub struct Route {
     pub staleness_ms_max: u64,
     /// What becomes of a request when it is older.
     pub on_stale: OnStale,
+    /// Where a browser without a live session is sent: see [`is_sign_in`]. Without it such a request is answered 401.
+    pub sign_in: Option<String>,
     /// The name of the upstream.
     pub upstream: String,
 }
@@ -150,6 +155,18 @@ pub enum PolicyError {
         /// What was found.
         found: u64,
     },
+    /// Not an address to sign in at, or one on a route that needs no session.
+    #[error(
+        "routes[{route}].sign_in: {found:?} must be a path such as \"/sign-in\", or an https URL (http for this machine \
+         only), without fragment and parameter return_to, of at most {SIGN_IN_BYTES_MAX} bytes, on a route with \
+         access = \"session\""
+    )]
+    SignIn {
+        /// Which route.
+        route: usize,
+        /// What was found.
+        found: String,
+    },
     /// An earlier route takes every request of this one.
     #[error("routes[{route}].path: no request can reach this route, since {by:?} takes them all; put it first")]
     Shadowed {
@@ -181,7 +198,7 @@ pub enum PolicyBytesError {
 /// The upstream that is the gate itself: it answers 204 with what it would have told an application.
 pub const UPSTREAM_SELF: &str = "self";
 
-const MAGIC: &[u8] = b"PCP2";
+const MAGIC: &[u8] = b"PCP3";
 
 /// Whether a request is of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,6 +247,9 @@ impl Policy {
             }
             if !STALENESS_MS.contains(&route.staleness_ms_max) {
                 return Err(PolicyError::Staleness { route: index, found: route.staleness_ms_max });
+            }
+            if let Some(found) = route.sign_in.as_ref().filter(|found| !is_sign_in(found) || route.is_anonymous()) {
+                return Err(PolicyError::SignIn { route: index, found: found.clone() });
             }
             if let Some(other) = earlier().find(|other| other.covers(route)) {
                 return Err(PolicyError::Shadowed { route: index, by: other.id.clone() });
@@ -286,6 +306,11 @@ impl Route {
     /// How old the replica may be.
     pub fn staleness_max(&self) -> Duration {
         Duration::from_millis(self.staleness_ms_max)
+    }
+
+    /// Whether it needs no session.
+    pub fn is_anonymous(&self) -> bool {
+        self.access == Access::Anonymous
     }
 
     /// Whether a request is of this route, whatever the routes before it.
@@ -359,6 +384,23 @@ fn is_address(text: &str) -> bool {
         || rest.is_some_and(|rest| {
             !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]_".contains(&byte))
         })
+}
+
+/// A path of the application's own host, or a URL of https; of http only on the machine itself. A place to return to is added
+/// as the parameter `return_to`.
+pub fn is_sign_in(text: &str) -> bool {
+    let visible =
+        text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'#' | b'<' | b'>'));
+    let has_host = |rest: &str| rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[');
+    let local = ["localhost", "127.0.0.1"];
+    let is_local = |rest: &str| local.iter().any(|host| rest.split(['/', ':', '?']).next() == Some(*host));
+    let placed = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(rest), _) => has_host(rest),
+        (_, Some(rest)) => is_local(rest),
+        // Two slashes would name another host.
+        _ => text.starts_with('/') && !text.starts_with("//"),
+    };
+    visible && placed && text.len() <= SIGN_IN_BYTES_MAX && !text.contains("return_to=")
 }
 
 #[cfg(test)]

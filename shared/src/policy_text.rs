@@ -55,6 +55,7 @@ struct Defaults {
     assurance: Option<Assurance>,
     staleness_ms_max: Option<u64>,
     on_stale: Option<OnStale>,
+    sign_in: Option<String>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -85,6 +86,7 @@ struct RouteText {
     assurance: Option<Assurance>,
     staleness_ms_max: Option<u64>,
     on_stale: Option<OnStale>,
+    sign_in: Option<String>,
     upstream: String,
 }
 
@@ -119,6 +121,7 @@ pub fn parse(file: &str, text: &str) -> Result<Policy, PolicyTextError> {
             PolicyError::DuplicateId { route, .. }
             | PolicyError::UnknownUpstream { route, .. }
             | PolicyError::Staleness { route, .. }
+            | PolicyError::SignIn { route, .. }
             | PolicyError::Shadowed { route, .. } => Some(*route),
         };
         fail(route.and_then(|route| starts.get(route).copied()).unwrap_or(0), error.to_string())
@@ -151,7 +154,10 @@ fn check(index: usize, route: RouteText, defaults: &Defaults) -> Result<Route, (
             return Err((route.path.span().start, problem));
         }
     };
+    // What is said for all routes is meant for those that need a session.
+    let default = defaults.sign_in.clone().filter(|_| access != Access::Anonymous);
     Ok(Route {
+        sign_in: route.sign_in.or(default),
         id: route.id,
         host: route.host,
         path,
@@ -209,7 +215,9 @@ mod tests {
     #[test]
     fn a_file_reads_with_its_defaults() {
         let text = format!(
-            "{HEAD}path = \"/a/*\"\nroles_any = [\"admin\"]\n[defaults]\nassurance = \"regional\"\non_stale = \"allow\"\n"
+            "{HEAD}path = \"/a/*\"\nroles_any = [\"admin\"]\n[defaults]\nassurance = \"regional\"\non_stale = \"allow\"\n\
+             sign_in = \"/in\"\n\
+             [[routes]]\nid = \"b\"\nupstream = \"app\"\npath = \"/b\"\naccess = \"anonymous\"\n"
         );
         let policy = parse("policy.toml", &text).unwrap();
         let route = &policy.routes()[0];
@@ -217,6 +225,7 @@ mod tests {
             (route.assurance, route.staleness_ms_max, route.on_stale),
             (Assurance::Regional, 5_000, OnStale::Allow)
         );
+        assert_eq!((route.sign_in.as_deref(), &policy.routes()[1].sign_in), (Some("/in"), &None));
         let requirements = Requirements { roles_any: ["admin".parse().unwrap()].into(), ..Requirements::default() };
         assert_eq!(route.access, Access::Session(requirements));
         assert_eq!(policy.upstream("app"), Some("http://127.0.0.1:8790"));
@@ -240,6 +249,12 @@ mod tests {
             (
                 "path = \"/a\"\nscope_all = [\"read\", \"two words\"]",
                 "policy.toml:8: routes[0].scope_all: \"two words\" is not visible ASCII without space, quote and backslash",
+            ),
+            (
+                "path = \"/a\"\nsign_in = \"login.example\"",
+                "policy.toml:4: routes[0].sign_in: \"login.example\" must be a path such as \"/sign-in\", or an https URL \
+                 (http for this machine only), without fragment and parameter return_to, of at most 1024 bytes, on a route \
+                 with access = \"session\"",
             ),
             (
                 "path = \"/a\"\non_stale = \"maybe\"",

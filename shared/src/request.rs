@@ -140,6 +140,12 @@ pub fn credentials<'a>(
     Ok(Presented { access: in_cookie, refresh })
 }
 
+/// Whether a browser asks for a page to show, so that it can be sent to another one (Fetch Metadata, `Sec-Fetch-Mode`). What
+/// a page asks for, and every other client, is better served by a status.
+pub fn is_navigation(method: &str, sec_fetch_mode: Option<&str>) -> bool {
+    matches!(method, "GET" | "HEAD") && sec_fetch_mode == Some("navigate")
+}
+
 /// The token of `Authorization: Bearer` (RFC 6750 §2.1); other schemes are the application's business.
 fn bearer(header: Option<&str>) -> Result<Option<&str>, RequestError> {
     let Some(header) = header else { return Ok(None) };
@@ -178,6 +184,7 @@ mod tests {
             assurance: Assurance::default(),
             staleness_ms_max: 5_000,
             on_stale: OnStale::Deny,
+            sign_in: None,
             upstream: "self".into(),
         }
     }

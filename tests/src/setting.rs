@@ -45,6 +45,12 @@ methods = ["GET", "HEAD"]
 upstream = "app"
 
 [[routes]]
+id = "page"
+path = "/page/*"
+sign_in = "/sign-in?theme=dark"
+upstream = "app"
+
+[[routes]]
 id = "app"
 path = "/app/*"
 staleness_ms_max = 3000

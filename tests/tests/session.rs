@@ -199,3 +199,73 @@ async fn cookies_have_the_names_of_the_configuration() -> Tested {
     origin.stop().await;
     Ok(())
 }
+
+/// A browser that wants a page is sent to sign in, by the routes that say so; a dead session loses its cookies on the way.
+#[tokio::test]
+async fn a_navigation_without_a_session_goes_where_one_signs_in() -> Tested {
+    let setting = Setting::start().await?;
+    let opened = open(&setting, "erin", "Laptop").await?;
+    let ask = async |method: Method, path: &str, mode: &str, cookies: &str| {
+        let request = setting.gate.request(method, path).header("sec-fetch-mode", mode).header("cookie", cookies);
+        request.header("origin", setting.gate.base()).send().await
+    };
+    let place = |answer: &Response| {
+        let location = answer.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        (answer.status().as_u16(), location, set_cookies(answer).len())
+    };
+    let sign_in = |path: &str| Some(format!("/sign-in?theme=dark&return_to={path}"));
+    let cookies = opened.cookies();
+    assert_eq!(place(&ask(Method::GET, "/page/a?b=c&d", "navigate", &cookies).await?), (200, None, 0));
+    let nobody = ask(Method::GET, "/page/a?b=c&d", "navigate", "").await?;
+    assert_eq!(place(&nobody), (303, sign_in("%2Fpage%2Fa%3Fb%3Dc%26d"), 0));
+    assert_eq!(nobody.headers()["cache-control"], "no-store");
+    let long = format!("/page/a?{}", "a".repeat(3_000));
+    let answer = ask(Method::GET, &long, "navigate", "").await?;
+    assert_eq!(place(&answer).1.as_deref(), Some("/sign-in?theme=dark"), "without a place to return to");
+
+    let path = format!("/v1/sessions/{}/revoke", opened.session);
+    assert_eq!(setting.origin.manage(Method::POST, &path, json!({})).await?.0, 200);
+    let over = async || (setting.gate.status_of("/page/a", &opened.access).await.ok()? == 401).then_some(());
+    eventually("the end", over).await?;
+    let dead = ask(Method::GET, "/page/a", "navigate", &cookies).await?;
+    assert_eq!(place(&dead), (303, sign_in("%2Fpage%2Fa"), 2));
+    assert!(set_cookies(&dead).iter().all(|line| line.ends_with("; Max-Age=0")));
+    for (method, path, mode) in [
+        (Method::GET, "/page/a", "cors"),
+        (Method::POST, "/page/a", "navigate"),
+        (Method::GET, "/app/a", "navigate"),
+        (Method::GET, "/.portcullis/session", "navigate"),
+    ] {
+        let answer = ask(method, path, mode, &cookies).await?;
+        assert_eq!(place(&answer), (401, None, 2), "{path} {mode}");
+    }
+    setting.origin.stop().await;
+    Ok(())
+}
+
+/// A renewal that others may join for some seconds is not joined once what it gave has been revoked.
+#[tokio::test]
+async fn a_renewal_of_before_a_change_is_made_anew() -> Tested {
+    let setting = Setting::start().await?;
+    let opened = open(&setting, "fred", "Laptop").await?;
+    let renew = async |path: &str| -> anyhow::Result<Response> {
+        let cookie = format!("__Host-Http-rt={}", opened.refresh);
+        Ok(setting.gate.request(Method::GET, path).header("cookie", cookie).send().await?)
+    };
+    let access = |answer: &Response| {
+        let line = set_cookies(answer).into_iter().find(|line| line.starts_with("__Host-Http-at="));
+        line.and_then(|line| line.split([';', '=']).nth(1).map(str::to_owned)).unwrap_or_default()
+    };
+    let first = renew("/app/x").await?;
+    let joined = renew("/app/x").await?;
+    assert_eq!((joined.status().as_u16(), access(&joined)), (200, access(&first)), "one exchange for both");
+    let roles = json!({ "roles": ["admin"] });
+    assert_eq!(setting.origin.manage(Method::PUT, "/v1/subjects/fred/roles", roles).await?.0, 200);
+    let refused = async || (setting.gate.status_of("/app/x", &access(&first)).await.ok()? == 401).then_some(());
+    eventually("the refusal of the old roles", refused).await?;
+    let anew = renew("/app/admin/x").await?;
+    assert_eq!(anew.status(), 200);
+    assert_ne!(access(&anew), access(&first));
+    setting.origin.stop().await;
+    Ok(())
+}

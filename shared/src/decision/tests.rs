@@ -26,6 +26,7 @@ fn route(requirements: Requirements) -> Route {
         assurance: Assurance::default(),
         staleness_ms_max: 5_000,
         on_stale: OnStale::Deny,
+        sign_in: None,
         upstream: "app".into(),
     }
 }

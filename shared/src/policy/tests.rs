@@ -14,6 +14,7 @@ fn route(id: &str, path: &str) -> Route {
         assurance: Assurance::default(),
         staleness_ms_max: 5_000,
         on_stale: OnStale::Deny,
+        sign_in: None,
         upstream: "app".into(),
     }
 }
@@ -144,4 +145,41 @@ fn an_upstream_is_an_address_without_a_path() {
         let error = PolicyError::Address { upstream: "app".into(), found: address.into() };
         assert_eq!(with(address), Err(error), "{address}");
     }
+}
+
+#[test]
+fn a_place_to_sign_in_is_a_path_or_a_url_of_https() {
+    for good in [
+        "/sign-in",
+        "/sign-in?theme=dark",
+        "https://login.example",
+        "https://login.example/a?b=c",
+        "http://localhost:80/x",
+    ] {
+        assert!(is_sign_in(good), "{good}");
+    }
+    let long = format!("/{}", "a".repeat(SIGN_IN_BYTES_MAX));
+    for bad in [
+        "",
+        "sign-in",
+        "//evil.example",
+        "/\\evil.example",
+        "http://login.example/",
+        "http://localhost.evil.example/",
+        "https://",
+        "https:///x",
+        "javascript:alert(1)",
+        "/a#b",
+        "/a b",
+        "/a\n",
+        "/a?return_to=x",
+        &long,
+    ] {
+        assert!(!is_sign_in(bad), "{bad}");
+        let wrong = Route { sign_in: Some(bad.into()), ..route("a", "/a") };
+        assert_eq!(policy(vec![wrong]), Err(PolicyError::SignIn { route: 0, found: bad.into() }));
+    }
+    let with = |access| policy(vec![Route { sign_in: Some("/sign-in".into()), access, ..route("a", "/a") }]);
+    assert!(with(Access::Session(Requirements::default())).is_ok());
+    assert!(matches!(with(Access::Anonymous), Err(PolicyError::SignIn { .. })));
 }
