@@ -1,4 +1,4 @@
-//! The management API of an origin, for login services and tools.
+//! The management API of an origin, for login services and tools; and its feed, for services that check tokens themselves.
 //!
 //! Every try has a deadline, and a call is tried again when the origin does not answer or asks for it (`Retry-After`); a
 //! POST carries the same idempotency key each time, so that what was done already is not done twice. A call that has no
@@ -7,6 +7,7 @@
 //! Invariant (I10): the key is never part of an error or of a debug text.
 
 mod error;
+mod feed;
 mod types;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ use url::{Host, Url};
 
 pub use self::{
     error::{Error, Problem},
+    feed::{FeedClient, Reading},
     types::{Changed, List, OpenSession, Opened, Session, SessionList, Subject},
 };
 
@@ -55,18 +57,7 @@ impl Client {
     ///
     /// [`Error::Address`] if `base` has no path, [`Error::Unreachable`] if the HTTP library cannot start.
     pub fn new(base: Url, key: SecretString) -> Result<Self, Error> {
-        if base.cannot_be_a_base() {
-            return Err(Error::Address);
-        }
-        let mut http = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none());
-        if base.scheme() == "http" {
-            // Certificates of the system are not needed, and may not be there.
-            http = http.tls_certs_only([]);
-        }
-        if is_loopback(&base) {
-            http = http.no_proxy();
-        }
-        Ok(Self { http: http.build().map_err(|error| Error::unreachable(&error))?, base, key, reason: None })
+        Ok(Self { http: http_client(&base, TIMEOUT)?, base, key, reason: None })
     }
 
     /// Gives a reason for every call, for the audit trail: at most 256 printable ASCII characters.
@@ -222,6 +213,21 @@ impl Client {
     }
 }
 
+fn http_client(base: &Url, timeout: Duration) -> Result<reqwest::Client, Error> {
+    if base.cannot_be_a_base() {
+        return Err(Error::Address);
+    }
+    let mut http = reqwest::Client::builder().timeout(timeout).redirect(reqwest::redirect::Policy::none());
+    if base.scheme() == "http" {
+        // Certificates of the system are not needed, and may not be there.
+        http = http.tls_certs_only([]);
+    }
+    if is_loopback(base) {
+        http = http.no_proxy();
+    }
+    http.build().map_err(|error| Error::unreachable(&error))
+}
+
 fn is_loopback(base: &Url) -> bool {
     match base.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -237,7 +243,7 @@ async fn attempt(request: &RequestBuilder) -> Result<Value, Error> {
     let response = request.send().await.map_err(|error| Error::unreachable(&error))?;
     let status = response.status();
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-    let body = read(response).await?;
+    let body = read(response, ANSWER_BYTES_MAX).await?;
     if status.is_success() {
         return if body.is_empty() {
             Ok(Value::Null)
@@ -249,10 +255,10 @@ async fn attempt(request: &RequestBuilder) -> Result<Value, Error> {
     Err(Error::Refused { status: status.as_u16(), problem, retry_after: retry_after.map(Duration::from_secs) })
 }
 
-async fn read(mut response: Response) -> Result<Vec<u8>, Error> {
+async fn read(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| Error::unreachable(&error))? {
-        if body.len().saturating_add(chunk.len()) > ANSWER_BYTES_MAX {
+        if body.len().saturating_add(chunk.len()) > bytes_max {
             return Err(Error::Answer);
         }
         body.extend_from_slice(&chunk);

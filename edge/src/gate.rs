@@ -16,7 +16,7 @@ use shared::{
     assertion::{Asserted, Forwarded, Parties},
     cookie,
     decision::{Asked, Credential, Decision, Denied, Inquiry, Source, View, decide},
-    feed::UnverifiedFrame,
+    feed::frames,
     keys::KeySet,
     path::Target,
     policy::{Policy, Route, Routed},
@@ -412,17 +412,14 @@ impl Gate {
         Some(decide(route, credential, view, now))
     }
 
-    fn accept(&mut self, mut frames: &[u8], now: Timestamp) -> bool {
+    fn accept(&mut self, bytes: &[u8], now: Timestamp) -> bool {
         let Trust::Feed { feed_keys, .. } = &self.settings.trust else { return false };
         let keys_before = self.replica.position().keys;
         let mut good = true;
-        while good && !frames.is_empty() {
-            let frame =
-                UnverifiedFrame::split(frames).and_then(|(frame, rest)| Ok((frame.verify(&Runtime, feed_keys)?, rest)));
+        for frame in frames(bytes, &Runtime, feed_keys) {
             match frame {
-                Ok((frame, rest)) => {
+                Ok(frame) => {
                     self.replica.accept(&frame);
-                    frames = rest;
                 }
                 Err(_) => {
                     self.frames_refused = self.frames_refused.saturating_add(1);

@@ -67,14 +67,6 @@ impl Refusal {
 
 impl From<RequestError> for Refusal {
     fn from(error: RequestError) -> Self {
-        let name = match error {
-            RequestError::Url => "url",
-            RequestError::Path(_) => "path",
-            RequestError::Cookie(_) => "cookie",
-            RequestError::Authorization => "authorization",
-            RequestError::SeveralCredentials => "several_credentials",
-            RequestError::CrossSite(_) => "cross_site",
-        };
-        Self::plain(error.status(), name, &error.to_string())
+        Self::plain(error.status(), error.name(), &error.to_string())
     }
 }

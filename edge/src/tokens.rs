@@ -11,10 +11,9 @@ use core::num::NonZeroUsize;
 use lru::LruCache;
 use shared::{
     assertion::Asserted,
-    id::Role,
+    identity,
     keys::KeySet,
     replica::Replica,
-    revocation::Version,
     token::{AccessToken, Expected, TOKEN_BYTES_MAX, TokenError},
 };
 
@@ -98,16 +97,9 @@ impl Tokens {
         known.try_get_or_insert_mut_ref(text, || {
             let token = AccessToken::verify(text, keys, &Runtime, expected)?;
             *count += 1.0;
-            let (identity, asserted) = (identity(&token), Asserted::of(token.claims()));
+            let identity = identity::values(token.claims()).join("\n") + "\n";
+            let asserted = Asserted::of(token.claims());
             Ok(Known { identity, asserted, number: *count, token, taught: false })
         })
     }
-}
-
-fn identity(token: &AccessToken) -> String {
-    let claims = token.claims();
-    let tenant = claims.tid.as_ref().map_or("", |tenant| tenant.as_str());
-    let roles = claims.roles.iter().map(Role::as_str).collect::<Vec<_>>().join(",");
-    let version = claims.ver.map(|version: Version| version.get().to_string()).join(".");
-    format!("{}\n{}\n{tenant}\n{roles}\n{version}\n", claims.sub, claims.sid)
 }

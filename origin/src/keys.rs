@@ -18,7 +18,6 @@ mod ring;
 mod rules;
 mod seal;
 mod signer;
-mod verify;
 mod view;
 
 pub use self::{
@@ -28,6 +27,6 @@ pub use self::{
     rules::{KeyPolicy, revocation},
     seal::{Peppers, SealError, Sealer, TransferKeys, session_tags},
     signer::{FeedKey, KeyRefused, TokenKey},
-    verify::Verifier,
     view::KeysView,
 };
+pub use shared::keys::Verifier;

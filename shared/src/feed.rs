@@ -188,6 +188,26 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// The frames that follow each other in `bytes`, checked one after another; the first that is not good is the last.
+pub fn frames<'a>(
+    bytes: &'a [u8],
+    verifier: &impl VerifySignature,
+    keys: &[PublicKey],
+) -> impl Iterator<Item = Result<Frame<'a>, FrameError>> {
+    let mut rest = bytes;
+    core::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (frame, after) = match UnverifiedFrame::split(rest) {
+            Ok((frame, after)) => (frame.verify(verifier, keys), after),
+            Err(error) => (Err(error), &[][..]),
+        };
+        rest = if frame.is_ok() { after } else { &[] };
+        Some(frame)
+    })
+}
+
 /// Makes a frame of `header` and `body`; `sign` makes the 64-byte signature over what it is given.
 ///
 /// # Errors
@@ -391,6 +411,18 @@ pub(crate) mod tests {
         let bytes = delta(3, 5, &[], 77);
         let (frame, _) = UnverifiedFrame::split(&bytes).unwrap();
         assert_eq!(frame.verify(&Sums, &[]).map(|_| ()), Err(FrameError::Signature));
+    }
+
+    #[test]
+    fn frames_are_read_up_to_the_first_that_is_not_good() {
+        let (one, two) = (delta(3, 5, &[some_floor()], 77), delta(3, 6, &[], 78));
+        let read = |bytes: &[u8]| frames(bytes, &Sums, &KEY).map(|frame| frame.map(|_| ())).collect::<Vec<_>>();
+        assert_eq!(read(&[]), []);
+        assert_eq!(read(&[&one[..], &two].concat()), [Ok(()), Ok(())]);
+        assert_eq!(read(&[&one[..], &two[1..]].concat()), [Ok(()), Err(FrameError::NotAFrame)]);
+        let mut forged = one.clone();
+        forged[HEADER_LEN] ^= 1;
+        assert_eq!(read(&[&two[..], &forged, &two].concat()), [Ok(()), Err(FrameError::Signature)]);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //!
 //! Invariant: a key serves exactly one algorithm; the algorithm is part of the key's type, never taken from a token.
 
+#[cfg(feature = "native")]
+mod native;
 mod small_order;
 
 use alloc::{
@@ -14,6 +16,9 @@ use alloc::{
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::Deserialize;
+
+#[cfg(feature = "native")]
+pub use self::native::Verifier;
 
 /// The most keys of a set: the current one, the next, and those of one rotation that still verify, many times over.
 pub const KEYS_MAX: usize = 32;

@@ -22,6 +22,7 @@ pub mod csrf;
 pub mod decision;
 pub mod feed;
 pub mod id;
+pub mod identity;
 pub mod jws;
 pub mod keys;
 pub mod path;

@@ -80,6 +80,18 @@ pub enum RequestError {
 }
 
 impl RequestError {
+    /// The name in answers and metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Url => "url",
+            Self::Path(_) => "path",
+            Self::Cookie(_) => "cookie",
+            Self::Authorization => "authorization",
+            Self::SeveralCredentials => "several_credentials",
+            Self::CrossSite(_) => "cross_site",
+        }
+    }
+
     /// The status of the answer.
     pub const fn status(&self) -> u16 {
         match self {

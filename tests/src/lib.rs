@@ -4,6 +4,7 @@ mod clock;
 mod demo;
 pub mod faults;
 mod gate;
+mod guarded;
 mod hub;
 mod issuer;
 mod node;
@@ -18,6 +19,7 @@ pub mod vectors;
 pub use self::{
     demo::{TestDemo, in_chromium},
     gate::{GatePlace, GateSettings, TestGate, free_port, root},
+    guarded::TestGuarded,
     hub::TestHub,
     issuer::{TestIssuer, signed},
     node::in_node,

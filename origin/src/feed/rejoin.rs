@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use reqwest::StatusCode;
 use shared::{
-    feed::{Cursor, Epoch, FRAME_BYTES_MAX, FrameKind, UnverifiedFrame},
+    feed::{Cursor, Epoch, FRAME_BYTES_MAX, FrameKind, frames},
     revocation::Floors,
 };
 use tokio::sync::watch;
@@ -138,12 +138,11 @@ impl Feed {
         Ok(self.learn(&lost)?)
     }
 
-    fn read_frames(&self, mut bytes: &[u8]) -> Result<Held, RejoinError> {
+    fn read_frames(&self, bytes: &[u8]) -> Result<Held, RejoinError> {
         let keys = self.keys.current().feed_public_keys().map_err(|_| RejoinError::Frames)?;
         let mut held = Held { floors: Floors::new(), epoch: Epoch(0), cursor: Cursor(0), keys: 0 };
-        while !bytes.is_empty() {
-            let (frame, rest) = UnverifiedFrame::split(bytes).map_err(|_| RejoinError::Frames)?;
-            let frame = frame.verify(&Verifier, &keys).map_err(|_| RejoinError::Frames)?;
+        for frame in frames(bytes, &Verifier, &keys) {
+            let frame = frame.map_err(|_| RejoinError::Frames)?;
             for floor in frame.floors() {
                 held.floors.join(floor);
             }
@@ -153,7 +152,6 @@ impl Feed {
             } else {
                 (held.epoch, held.cursor) = (held.epoch, held.cursor).max((header.epoch, header.upto));
             }
-            bytes = rest;
         }
         Ok(held)
     }

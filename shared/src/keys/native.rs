@@ -1,7 +1,8 @@
-//! Signature checks with aws-lc-rs.
+//! Signature checks with aws-lc-rs, for everything that does not run at the edge.
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey};
-use shared::keys::{PublicKey, VerifySignature};
+
+use super::{PublicKey, VerifySignature};
 
 /// Checks signatures natively.
 #[derive(Debug, Clone, Copy)]

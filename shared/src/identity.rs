@@ -1,0 +1,42 @@
+//! The headers by which an application is told who a request is from.
+
+use alloc::{
+    borrow::ToOwned as _,
+    string::{String, ToString as _},
+    vec::Vec,
+};
+
+use crate::{id::Role, revocation::Version, token::Claims};
+
+/// Their names, in lower case.
+pub const HEADERS: [&str; 5] =
+    ["portcullis-subject", "portcullis-session", "portcullis-tenant", "portcullis-roles", "portcullis-version"];
+
+/// Whether a header, of whatever case, could be taken for one of the gate's: servers read `_` in a name as `-`.
+pub fn is_reserved(name: &str) -> bool {
+    let prefix = "portcullis-";
+    name.get(..prefix.len()).is_some_and(|start| start.replace('_', "-").eq_ignore_ascii_case(prefix))
+}
+
+/// Their values, in the order of [`HEADERS`]; an empty one stands for no header.
+pub fn values(claims: &Claims) -> [String; 5] {
+    let tenant = claims.tid.as_ref().map_or("", |tenant| tenant.as_str());
+    let roles = claims.roles.iter().map(Role::as_str).collect::<Vec<_>>().join(",");
+    let version = claims.ver.map(|version: Version| version.get().to_string()).join(".");
+    [claims.sub.to_string(), claims.sid.to_string(), tenant.to_owned(), roles, version]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_looks_like_a_reserved_name_is_one() {
+        for name in ["portcullis-subject", "PORTCULLIS_Roles", "Portcullis-", "portcullis_anything"] {
+            assert!(is_reserved(name), "{name}");
+        }
+        for name in ["portcullis", "portcullisx-subject", "x-portcullis-subject", "é-portcullis-subject", ""] {
+            assert!(!is_reserved(name), "{name}");
+        }
+    }
+}
