@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ::origin::keys::Verifier;
@@ -27,17 +27,19 @@ pub(super) struct Tap {
 }
 
 impl Tap {
-    /// Hands everything on to the hub at `url`; notes what `feed_key` signed.
+    /// Hands everything on to the hub at `url`, half of `round_trip` later, and its answer after the other half; notes what
+    /// `feed_key` signed.
     ///
     /// # Errors
     ///
     /// No port; not a key.
-    pub(super) async fn start(url: String, feed_key: &str) -> anyhow::Result<Self> {
+    pub(super) async fn start(url: String, feed_key: &str, round_trip: Duration) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let seen = Seen::default();
         let client = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?;
-        let on = Arc::new(On { client, url, feed_key: [PublicKey::ed25519_from_text(feed_key)?] });
+        let on =
+            Arc::new(On { client, url, half: round_trip / 2, feed_key: [PublicKey::ed25519_from_text(feed_key)?] });
         let router = Router::new().route("/", post(pass)).with_state((Arc::clone(&seen), on));
         let serving = tokio::spawn(async move {
             let _ = axum::serve(listener, router).await;
@@ -74,10 +76,12 @@ impl Drop for Tap {
 struct On {
     client: reqwest::Client,
     url: String,
+    half: Duration,
     feed_key: [PublicKey; 1],
 }
 
 async fn pass(State((seen, on)): State<(Seen, Arc<On>)>, body: Bytes) -> Result<(StatusCode, Bytes), StatusCode> {
+    tokio::time::sleep(on.half).await;
     let arrived = Instant::now();
     let upto = brings(&body, &on.feed_key);
     let failed = |_| StatusCode::BAD_GATEWAY;
@@ -87,6 +91,7 @@ async fn pass(State((seen, on)): State<(Seen, Arc<On>)>, body: Bytes) -> Result<
     if let (Some(upto), StatusCode::OK) = (upto, status) {
         seen.lock().unwrap_or_else(PoisonError::into_inner).entry(upto).or_insert((arrived, Instant::now()));
     }
+    tokio::time::sleep(on.half).await;
     Ok((status, answer))
 }
 

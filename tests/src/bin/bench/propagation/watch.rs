@@ -24,6 +24,7 @@ pub(super) struct Watch {
 /// What is asked, over a connection that is there already.
 struct Asking {
     connection: Connection,
+    path: &'static str,
     token: String,
     pause: Duration,
     offset: Duration,
@@ -50,14 +51,15 @@ impl Watch {
     /// It is not.
     pub(super) async fn prepare(
         gate: SocketAddr,
+        path: &'static str,
         token: String,
         pause: Duration,
         offset: Duration,
     ) -> anyhow::Result<Self> {
         let mut connection = Connection::open(gate).await?;
-        let status = connection.ask("/", &token).await?;
+        let status = connection.ask(path, &token).await?;
         ensure!(status == StatusCode::NO_CONTENT, "a gate answered {status} to a good token");
-        Ok(Self { prepared: Some(Asking { connection, token, pause, offset }), running: None })
+        Ok(Self { prepared: Some(Asking { connection, path, token, pause, offset }), running: None })
     }
 
     /// Asks from now on.
@@ -86,7 +88,7 @@ impl Asking {
         while started.elapsed() < REFUSED_MAX {
             ticks.tick().await;
             let sent = Instant::now();
-            match self.connection.ask("/", &self.token).await? {
+            match self.connection.ask(self.path, &self.token).await? {
                 StatusCode::NO_CONTENT => passed.push(sent),
                 StatusCode::UNAUTHORIZED => return Ok(Answers { passed, refused_at: Instant::now() }),
                 status => bail!("a gate answered {status}"),
