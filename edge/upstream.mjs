@@ -38,10 +38,18 @@ export function forward(req, address, said, lines, holds) {
 const OWN = { redirect: "manual", cache: "no-store" };
 const SHARED = { redirect: "manual" };
 
+// Without a word of the application, a cache that does not know of cookies would take the answer for everyone's.
+function kept(answer) {
+  const own = new Response(answer.body, answer);
+  own.headers.set("cache-control", "private");
+  return own;
+}
+
 async function ask(request, init, lines, holds) {
   let answer;
   try {
     answer = await fetch(request, init);
+    if (init === OWN && answer.webSocket === null && !answer.headers.has("cache-control")) answer = kept(answer);
     if (holds !== null) answer = holds(answer);
   } catch {
     answer = refuse(["502", "upstream", "", "", "the application does not answer"]);
@@ -56,11 +64,18 @@ async function ask(request, init, lines, holds) {
   return renewed;
 }
 
+// By these an application would take a request for another one than was judged.
+const OVERRIDES = ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
+const [P, X] = [112, 120];
+
 // Servers read `_` in a header's name as `-`, so both are the same name here.
 function strip(headers) {
   let doomed = null;
   for (const name of headers.keys()) {
-    if (name.charCodeAt(0) === 112 && name.replaceAll("_", "-").startsWith("portcullis-")) (doomed ??= []).push(name);
+    const first = name.charCodeAt(0);
+    if (first !== P && first !== X) continue;
+    const spelled = name.replaceAll("_", "-");
+    if (spelled.startsWith("portcullis-") || OVERRIDES.includes(spelled)) (doomed ??= []).push(name);
   }
   if (doomed !== null) for (const name of doomed) headers.delete(name);
 }

@@ -75,10 +75,11 @@ where
     }
 }
 
-/// Lets the headers of the gate say what was judged, and nothing else (BRR-10).
+/// Lets the headers say what was judged, and nothing else (BRR-10).
 fn tell(headers: &mut HeaderMap, found: Option<&Identity>) {
-    let reserved = headers.keys().filter(|name| identity::is_reserved(name.as_str())).cloned().collect::<Vec<_>>();
-    for name in reserved {
+    let is_doomed = |name: &&HeaderName| identity::is_reserved(name.as_str()) || identity::is_override(name.as_str());
+    let doomed = headers.keys().filter(is_doomed).cloned().collect::<Vec<_>>();
+    for name in doomed {
         headers.remove(name);
     }
     let Some(Identity { claims, .. }) = found else { return };

@@ -18,6 +18,13 @@ pub fn is_reserved(name: &str) -> bool {
     name.get(..prefix.len()).is_some_and(|start| start.replace('_', "-").eq_ignore_ascii_case(prefix))
 }
 
+/// Whether a header would have an application take a request for another one than was judged, in whatever case, with `_` for
+/// `-`. The gate's entry has the same list.
+pub fn is_override(name: &str) -> bool {
+    let overrides = ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
+    name.starts_with(['x', 'X']) && overrides.contains(&&*name.replace('_', "-").to_ascii_lowercase())
+}
+
 /// Their values, in the order of [`HEADERS`]; an empty one stands for no header.
 pub fn values(claims: &Claims) -> [String; 5] {
     let tenant = claims.tid.as_ref().map_or("", |tenant| tenant.as_str());
@@ -38,5 +45,6 @@ mod tests {
         for name in ["portcullis", "portcullisx-subject", "x-portcullis-subject", "é-portcullis-subject", ""] {
             assert!(!is_reserved(name), "{name}");
         }
+        assert!(is_override("X_HTTP-Method_Override") && !is_override("x-http-methods") && !is_override("é"));
     }
 }

@@ -152,8 +152,8 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// Takes an absolute URL text apart without changing a byte; none if it is not `http(s)://host/…`, names a user, or
-    /// has a fragment.
+    /// Takes an absolute URL text apart without changing a byte; none if it is not `http(s)://host/…`, names a user or several
+    /// hosts, or has a fragment.
     pub fn split(url: &'a str) -> Option<Self> {
         let (scheme, rest) = url.split_once("://")?;
         if (scheme != "http" && scheme != "https") || url.contains('#') {
@@ -161,7 +161,9 @@ impl<'a> Target<'a> {
         }
         let start = rest.find(['/', '?', '\\'])?;
         let (authority, target) = rest.split_at_checked(start)?;
-        if authority.is_empty() || authority.contains('@') {
+        // Two Host headers are joined by a comma.
+        let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+        if authority.is_empty() || !authority.bytes().all(is_host) {
             return None;
         }
         let end = target.find('?').unwrap_or(target.len());
@@ -255,7 +257,7 @@ mod tests {
         assert_eq!((target.host(), target.path, target.query), ("h.example", "/a/%2e", "?x=1?y"));
         assert_eq!(Target::split("http://[::1]/a").map(|target| target.host()), Some("[::1]"));
         assert_eq!(Target::split("http://[::1]:80/a").map(|target| target.host()), Some("[::1]"));
-        for url in ["/a", "ftp://h/a", "http://u@h/a", "http:///a", "http://h", "http://h/a#b"] {
+        for url in ["/a", "ftp://h/a", "http://u@h/a", "http:///a", "http://h", "http://h/a#b", "http://h, o/a"] {
             assert_eq!(Target::split(url), None, "{url}");
         }
     }

@@ -4,12 +4,11 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::{
     Json, Router,
-    body::Bytes,
     extract::{
         Request,
         ws::{CloseFrame, Message, WebSocketUpgrade},
     },
-    http::{StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     response::{
         IntoResponse as _, Response,
         sse::{Event, Sse},
@@ -17,11 +16,15 @@ use axum::{
     routing::{any, get},
 };
 use futures_util::{Stream, stream};
+use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Map, Value, json};
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 
 /// Between two events of a stream.
 const EVENT_PAUSE: Duration = Duration::from_millis(200);
+
+/// The longest body that is told, in bytes.
+const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// An application of this process; it ends when it is dropped.
 pub struct TestUpstream {
@@ -77,10 +80,16 @@ async fn tell(request: Request) -> Response {
             values.push(text);
         }
     }
-    let body: Bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
     let target = parts.uri.to_string();
-    let body = String::from_utf8_lossy(&body).into_owned();
-    Json(json!({ "method": parts.method.as_str(), "target": target, "headers": headers, "body": body })).into_response()
+    let Ok(collected) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    };
+    let trailers: Vec<_> = collected.trailers().into_iter().flat_map(HeaderMap::keys).map(HeaderName::as_str).collect();
+    let trailers = json!(trailers);
+    let body = String::from_utf8_lossy(&collected.to_bytes()).into_owned();
+    let method = parts.method.as_str();
+    let seen = json!({ "method": method, "target": target, "headers": headers, "body": body, "trailers": trailers });
+    Json(seen).into_response()
 }
 
 async fn socket(upgrade: WebSocketUpgrade, request: Request) -> Response {
