@@ -1,4 +1,4 @@
-//! What stands behind a session. It believes the `Portcullis-*` headers, since only the gate reaches it.
+//! What stands behind a session. It believes the `Portcullis-*` headers, which the guard has checked.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,8 @@
 //! A small application to see Portcullis at work: a page on which a person signs in on two devices and out again.
 //!
-//! It is the upstream of the gate, and browsers reach it through the gate only. `/`, `/assets` and `/demo` need no session;
-//! `/app` and `/relaxed` do, and `/app/admin` needs the role `admin`: the route policy of the gate says so, nothing here does.
+//! It is the upstream of the gate, and is reached through the gate only: a guard refuses whatever the gate did not sign. `/`,
+//! `/assets` and `/demo` need no session; `/app` and `/relaxed` do, and `/app/admin` needs the role `admin`: the route policy
+//! says so, which gate and guard share; nothing else here does.
 //!
 //! Invariant: the management key stays in this process; the tokens of the browser stay in cookies that no script can read.
 
@@ -11,15 +12,34 @@ mod origin;
 mod page;
 mod sign_in;
 
+use anyhow::Context as _;
 use axum::{Router, middleware::from_fn};
+use guard::{Accepts, AssertionKey, Gate, Guard, PublicKey, Settings, parse_policy};
+use url::Url;
 
 pub use crate::origin::Origin;
 
+/// The policy of the gate.
+const POLICY: &str = include_str!("../../edge/policy.toml");
+
+/// What stands before the application: the gate's word counts, and nothing else.
+///
+/// # Errors
+///
+/// A key is none.
+pub fn guarded(origin: &Url, issuer: &str, feed_key: &str, assertion_key: &str) -> anyhow::Result<Guard> {
+    let policy = parse_policy("edge/policy.toml", POLICY)?;
+    let gate = Gate { upstream: "app".to_owned(), keys: vec![AssertionKey::from_hex(assertion_key)?] };
+    let feed_key = PublicKey::ed25519_from_text(feed_key).context("the feed key is none")?;
+    Ok(Guard::start(Settings::new(policy, Accepts::Assertions(gate), issuer, origin.clone(), vec![feed_key]))?)
+}
+
 /// Every route of the application, which signs people in at this origin.
-pub fn router(origin: Origin) -> Router {
+pub fn router(origin: Origin, guard: &Guard) -> Router {
     Router::new()
         .merge(page::router())
         .merge(app::router())
         .merge(sign_in::router(origin))
         .layer(from_fn(local::only_of_this_machine))
+        .layer(guard.layer())
 }

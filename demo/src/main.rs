@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser;
-use portcullis_demo::{Origin, router};
-use secrecy::SecretString;
+use portcullis_demo::{Origin, guarded, router};
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{net::TcpListener, signal::unix::SignalKind};
 use url::Url;
 
@@ -19,6 +19,12 @@ struct Arguments {
     /// The origin.
     #[arg(long, default_value = "http://127.0.0.1:8780")]
     origin: Url,
+    /// The origin's public feed key.
+    #[arg(long)]
+    feed_key: String,
+    /// By which the gate's word is known, 64 hexadecimal digits.
+    #[arg(long, env = "PORTCULLIS_ASSERTION_KEY", hide_env_values = true)]
+    assertion_key: SecretString,
     /// Opens management calls to the origin.
     #[arg(long, env = "PORTCULLIS_MANAGEMENT_KEY", hide_env_values = true)]
     management_key: SecretString,
@@ -36,8 +42,11 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments { port, origin, management_key } = arguments;
-    let router = router(Origin::new(origin, management_key)?);
+    let Arguments { port, origin, feed_key, assertion_key, management_key } = arguments;
+    // An origin on this machine is its own issuer.
+    let issuer = origin.as_str().trim_end_matches('/');
+    let guard = guarded(&origin, issuer, &feed_key, assertion_key.expose_secret())?;
+    let router = router(Origin::new(origin, management_key)?, &guard);
     let listener = TcpListener::bind(("127.0.0.1", port)).await;
     let listener = listener.with_context(|| format!("cannot listen on port {port}"))?;
     println!("listening on {}", listener.local_addr()?);

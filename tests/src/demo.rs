@@ -2,11 +2,11 @@
 
 use std::{env, net::SocketAddr, path::PathBuf};
 
-use ::demo::{Origin, router};
+use ::demo::{Origin, guarded, router};
 use anyhow::Context as _;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use crate::{TestOrigin, in_node};
+use crate::{ASSERTION_KEY, TestOrigin, in_node};
 
 /// The application, which signs people in at an origin of the test; it ends when it is dropped.
 pub struct TestDemo {
@@ -21,7 +21,9 @@ impl TestDemo {
     ///
     /// No port.
     pub async fn start(origin: &TestOrigin) -> anyhow::Result<Self> {
-        let router = router(Origin::new(origin.base().parse()?, origin.management_key().into())?);
+        let guard = guarded(&origin.base().parse()?, origin.issuer(), origin.feed_key(), ASSERTION_KEY)?;
+        guard.ready().await;
+        let router = router(Origin::new(origin.base().parse()?, origin.management_key().into())?, &guard);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let serving = tokio::spawn(async move {

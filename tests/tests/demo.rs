@@ -1,7 +1,7 @@
 //! The demonstration behind the gate, with the routes of `edge/policy.toml`: what the gate refuses, a person sees.
 
 use origin::config::Client;
-use portcullis_tests::{GatePlace, GateSettings, TestDemo, TestGate, TestOrigin, in_chromium, root};
+use portcullis_tests::{ASSERTION_KEY, GatePlace, GateSettings, TestDemo, TestGate, TestOrigin, in_chromium, root};
 use tempfile::TempDir;
 
 type Tested = anyhow::Result<()>;
@@ -22,7 +22,8 @@ async fn start() -> anyhow::Result<Demonstration> {
     });
     let origin = origin.await?;
     let demo = TestDemo::start(&origin).await?;
-    let gate = place.start(GateSettings::of(&origin).with_upstream("app", &demo.base())).await?;
+    let settings = GateSettings::of(&origin).with_upstream("app", &demo.base());
+    let gate = place.start(settings.with("ASSERTION_KEYS", &format!(r#"{{"app":"{ASSERTION_KEY}"}}"#))).await?;
     gate.ready().await?;
     Ok(Demonstration { origin, gate, _demo: demo, _directory: directory })
 }

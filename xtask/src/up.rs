@@ -94,8 +94,9 @@ fn start(store: Store, directory: &Path, lock: &mut Lock, children: &mut Childre
     let feed_key = programs.feed_key()?;
     children.start("origin", &mut programs.origin(&["serve"]))?;
     children.until_ready("origin", || get(ports.origin, "/readyz").is_some_and(|answer| answer.is_ok()))?;
-    children.start("demo", &mut programs.demo()?)?;
-    children.until_ready("demo", || get(ports.demo, "/").is_some_and(|answer| answer.is_ok()))?;
+    children.start("demo", &mut programs.demo(&feed_key)?)?;
+    // It lets nobody in but through the gate, and that it says.
+    children.until_ready("demo", || get(ports.demo, "/").is_some())?;
     children.start("gate", &mut programs.gate(&feed_key)?)?;
     children.until_ready("gate", || {
         let status = get(ports.gate, "/.portcullis/status");

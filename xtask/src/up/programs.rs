@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 
 use super::{
     Ports, Store,
-    secrets::{MANAGEMENT_KEY_FILE, MASTER_KEY_FILE},
+    secrets::{self, ASSERTION_KEY_FILE, MANAGEMENT_KEY_FILE, MASTER_KEY_FILE},
 };
 use crate::command::{npm_program, root, search_path};
 
@@ -92,6 +92,9 @@ impl Programs {
 
     pub(super) fn gate(&self, feed_key: &str) -> anyhow::Result<Command> {
         let Ports { origin, gate, inspector, demo, .. } = self.ports;
+        // Not among the arguments, which every user of this machine can read.
+        let secret = self.directory.join("gate.env");
+        secrets::write(&secret, &format!("ASSERTION_KEYS='{{\"app\":\"{}\"}}'", self.secret(ASSERTION_KEY_FILE)?))?;
         let origin = format!("http://127.0.0.1:{origin}");
         let mut wrangler = Command::new(npm_program("wrangler"));
         wrangler.current_dir(root()).env("PATH", search_path()?);
@@ -102,6 +105,7 @@ impl Programs {
         wrangler.arg("dev").arg(self.edge().join("entry.mjs")).arg("--config").arg(root().join("wrangler.toml"));
         wrangler.args(["--ip", "127.0.0.1", "--port", &gate.to_string()]);
         wrangler.args(["--inspector-port", &inspector.to_string(), "--show-interactive-dev-session", "false"]);
+        wrangler.arg("--env-file").arg(secret);
         wrangler.args(["--log-level", "warn", "--persist-to"]).arg(self.directory.join("wrangler"));
         for (name, value) in [
             ("ORIGIN_URL", origin.as_str()),
@@ -115,13 +119,19 @@ impl Programs {
         Ok(wrangler)
     }
 
-    pub(super) fn demo(&self) -> anyhow::Result<Command> {
+    pub(super) fn demo(&self, feed_key: &str) -> anyhow::Result<Command> {
         let Ports { origin, demo: port, .. } = self.ports;
-        let key = fs::read_to_string(self.directory.join(MANAGEMENT_KEY_FILE))?;
         let mut demo = Command::new(self.built.join("portcullis-demo"));
-        demo.env("PORTCULLIS_MANAGEMENT_KEY", key.trim_end());
+        demo.env("PORTCULLIS_MANAGEMENT_KEY", self.secret(MANAGEMENT_KEY_FILE)?);
+        demo.env("PORTCULLIS_ASSERTION_KEY", self.secret(ASSERTION_KEY_FILE)?);
         demo.args(["--port", &port.to_string(), "--origin", &format!("http://127.0.0.1:{origin}")]);
+        demo.args(["--feed-key", feed_key]);
         Ok(demo)
+    }
+
+    fn secret(&self, file: &str) -> anyhow::Result<String> {
+        let text = fs::read_to_string(self.directory.join(file)).with_context(|| format!("cannot read {file}"))?;
+        Ok(text.trim_end().to_owned())
     }
 }
 

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 /// The files within the folder of a run.
 pub(super) const MASTER_KEY_FILE: &str = "master.key";
 pub(super) const MANAGEMENT_KEY_FILE: &str = "management.key";
+pub(super) const ASSERTION_KEY_FILE: &str = "assertion.key";
 
 /// Makes a folder that nobody else may enter.
 pub(super) fn private_directory(path: &Path) -> anyhow::Result<()> {
@@ -21,21 +22,24 @@ pub(super) fn private_directory(path: &Path) -> anyhow::Result<()> {
 
 /// Makes the secrets that are missing.
 pub(super) fn make(directory: &Path) -> anyhow::Result<()> {
-    for name in [MASTER_KEY_FILE, MANAGEMENT_KEY_FILE] {
+    for name in [MASTER_KEY_FILE, MANAGEMENT_KEY_FILE, ASSERTION_KEY_FILE] {
         let path = directory.join(name);
         make_one(&path).with_context(|| format!("cannot make {}", path.display()))?;
     }
     Ok(())
 }
 
-/// Written aside and renamed: a run that was interrupted leaves no half of a key.
 fn make_one(path: &Path) -> anyhow::Result<()> {
     if path.exists() {
         return Ok(());
     }
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)?;
-    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    write(path, &bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+/// Writes a line that nobody else may read. Written aside and renamed: a run that was interrupted leaves no half of a key.
+pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let aside = path.with_extension("new");
     match fs::remove_file(&aside) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
