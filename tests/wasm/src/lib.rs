@@ -1,7 +1,9 @@
-//! What the benchmarks measure inside WebAssembly: a signature check of a library, and the floors.
+//! What the benchmarks measure inside WebAssembly: a signature check of a library, the making of assertions, and the floors.
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use shared::{
+    assertion::{Asserted, AssertionKey, Forwarded, Parties},
+    jws,
     revocation::{Floor, FloorKey, Floors, Version},
     time::Timestamp,
 };
@@ -26,6 +28,36 @@ impl Checker {
     /// Whether `signature` is one of `message`, by the strict rules of RFC 8032.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         Signature::from_slice(signature).is_ok_and(|signature| self.0.verify_strict(message, &signature).is_ok())
+    }
+}
+
+/// Makes assertions on one request, as the gate does.
+#[wasm_bindgen]
+pub struct Asserter {
+    key: AssertionKey,
+    asserted: Asserted,
+}
+
+#[wasm_bindgen]
+impl Asserter {
+    /// Takes the 64 digits of the key, and the claims of an access token as JSON.
+    ///
+    /// # Errors
+    ///
+    /// They are none.
+    #[wasm_bindgen(constructor)]
+    pub fn new(key: &str, claims: &str) -> Result<Self, JsError> {
+        let claims = jws::object(claims.as_bytes()).ok_or_else(|| JsError::new("these are no claims"))?;
+        Ok(Self { key: AssertionKey::from_hex(key)?, asserted: Asserted::of(&claims) })
+    }
+
+    /// The length of an assertion made at this time, in milliseconds.
+    pub fn make(&self, now_ms: u32) -> usize {
+        let parties = Parties { issuer: "https://id.example", upstream: "app" };
+        let request = Forwarded { method: "GET", path: "/app/orders/4711", query: "?page=2&sort=date" };
+        let now = Timestamp::from_millis(u64::from(now_ms));
+        let made = self.key.assert(parties, request, "app.example", &self.asserted, now);
+        made.map_or(0, |text| text.len())
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Edge {
     pub(crate) trusted: Option<String>,
     /// The address of the policy's upstream `app`.
     pub(crate) upstream: String,
+    /// The key of assertions to it; none are made without.
+    pub(crate) assertion_key: Option<&'static str>,
 }
 
 /// Gates and hub that run; the gates have the sockets `gate0`, `gate1` and so on.
@@ -99,8 +101,10 @@ const config :Workerd.Config = (
             ("FEED_KEYS", &self.feed_key),
             ("UPSTREAMS", &upstreams),
         ];
+        let keys = self.assertion_key.map(|key| serde_json::json!({ "app": key }).to_string()).unwrap_or_default();
+        let settings = settings.into_iter().chain([("ASSERTION_KEYS", keys.as_str())]);
         let trusted = self.trusted.as_deref().map(|jwks| ("TRUSTED_JWKS", jwks));
-        for (name, value) in settings.into_iter().chain(trusted) {
+        for (name, value) in settings.chain(trusted) {
             write!(bindings, ", (name = \"{name}\", text = {})", text(value))?;
         }
         let storage = r#"

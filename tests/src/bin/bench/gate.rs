@@ -1,5 +1,6 @@
 //! What a request costs at the gate, beside an empty Worker and beside what a team would write in JavaScript.
 
+mod assertion;
 mod field;
 mod signature;
 
@@ -57,6 +58,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     judge(&mut report, &field.contestants);
     drop(field);
     signature::measure(&mut report, *rounds).await?;
+    assertion::measure(&mut report, *rounds).await?;
     Ok(report)
 }
 

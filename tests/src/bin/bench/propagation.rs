@@ -180,6 +180,7 @@ impl World {
             feed_key: plan.feed_key()?,
             trusted: None,
             upstream: "self".to_owned(),
+            assertion_key: None,
         };
         let running = edge.start()?;
         let tap = Tap::start(running.push_url(), &edge.feed_key, round_trip).await?;

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use ::origin::config::SigningAlgorithm::{Ed25519, Es256};
 use anyhow::ensure;
 use hyper::StatusCode;
-use portcullis_tests::eventually;
+use portcullis_tests::{ASSERTION_KEY, eventually};
 use serde_json::{Value, json};
 
 use crate::{
@@ -69,13 +69,19 @@ impl Field {
         let plan = Plan::new(None)?;
         let feed_key = plan.feed_key()?;
         let trusted = ed25519.jwks()?.to_string();
-        let gate = |policy: &'static str, upstream: &str| {
-            let (feed_key, upstream) = (feed_key.clone(), upstream.to_owned());
-            Edge { gates: 1, policy, origin: plan.address, feed_key, trusted: Some(trusted.clone()), upstream }.start()
+        let gate = |policy: &'static str, upstream: &str, assertion_key| {
+            let (feed_key, upstream, origin) = (feed_key.clone(), upstream.to_owned(), plan.address);
+            Edge { gates: 1, policy, origin, feed_key, trusted: Some(trusted.clone()), upstream, assertion_key }.start()
         };
-        let (known, first) = (gate(ANSWERS, "self")?, gate(ANSWERS, "self")?);
-        let forwarding = gate(FORWARDS, &upstream.url())?;
-        let hubs = [("known", known.push_url()), ("first", first.push_url()), ("forwarding", forwarding.push_url())];
+        let (known, first) = (gate(ANSWERS, "self", None)?, gate(ANSWERS, "self", None)?);
+        let forwarding = gate(FORWARDS, &upstream.url(), None)?;
+        let asserting = gate(FORWARDS, &upstream.url(), Some(ASSERTION_KEY))?;
+        let hubs = [
+            ("known", known.push_url()),
+            ("first", first.push_url()),
+            ("forwarding", forwarding.push_url()),
+            ("asserting", asserting.push_url()),
+        ];
         let origin = plan.start(&hubs).await?;
 
         let jose = |file: &str, algorithm: &str, mint: &Mint| {
@@ -94,6 +100,7 @@ impl Field {
                 .unchecking()
                 .forwarding(),
             Contestant::gate('h', "gate, token known", forwarding, again())?.forwarding(),
+            Contestant::gate('k', "gate, token known, asserted", asserting, again())?.forwarding(),
         ];
         for contestant in &contestants {
             contestant.until_ready().await?;

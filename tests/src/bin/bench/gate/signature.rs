@@ -70,7 +70,7 @@ pub(super) async fn measure(report: &mut Report, rounds: u32) -> anyhow::Result<
 }
 
 /// Microseconds per request.
-async fn turn(workerd: &Workerd, path: &str) -> anyhow::Result<f64> {
+pub(super) async fn turn(workerd: &Workerd, path: &str) -> anyhow::Result<f64> {
     let requests = (0..REQUESTS).map(|_| get(path, "none")).collect::<Result<Vec<_>, _>>()?;
     let before = workerd.process.cpu()?;
     send_all(workerd.address("main")?, 1, requests, StatusCode::NO_CONTENT).await?;
