@@ -174,17 +174,24 @@ impl RedisStore {
 impl Store for RedisStore {
     fn load<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<Vec<u8>>> {
         Box::pin(async move {
-            let value: Option<Vec<u8>> = self.ask(redis::cmd("GET").arg(names::record(key))).await?;
-            match (key, value) {
-                (Key::Subject(_), Some(value)) => Ok(subject::parts(&value)?.1.map(<[u8]>::to_vec)),
-                (_, value) => Ok(value),
-            }
+            let value = self.ask(redis::cmd("GET").arg(names::record(key))).await?;
+            record_of(key, value)
         })
     }
 
     fn load_many<'a>(&'a self, keys: &'a [Key]) -> Answer<'a, Vec<Option<Vec<u8>>>> {
-        // Sent side by side over one connection; in a cluster the keys lie on several nodes.
-        Box::pin(async move { try_join_all(keys.iter().map(|key| self.load(key))).await })
+        Box::pin(async move {
+            match keys {
+                [] => Ok(Vec::new()),
+                // The keys lie on several nodes: asked side by side.
+                _ if self.is_cluster => try_join_all(keys.iter().map(|key| self.load(key))).await,
+                _ => {
+                    let names: Vec<_> = keys.iter().map(names::record).collect();
+                    let values: Vec<Option<Vec<u8>>> = self.ask(redis::cmd("MGET").arg(names)).await?;
+                    keys.iter().zip(values).map(|(key, value)| record_of(key, value)).collect()
+                }
+            }
+        })
     }
 
     fn swap<'a>(
@@ -348,6 +355,14 @@ impl Store for RedisStore {
 
     fn round_trips(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
+    }
+}
+
+/// The record in what is kept under a key.
+fn record_of(key: &Key, value: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, StoreError> {
+    match (key, value) {
+        (Key::Subject(_), Some(value)) => Ok(subject::parts(&value)?.1.map(<[u8]>::to_vec)),
+        (_, value) => Ok(value),
     }
 }
 
