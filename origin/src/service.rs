@@ -37,6 +37,7 @@ pub mod step_up;
 pub mod subjects;
 mod surroundings;
 mod tokens;
+mod verified;
 mod write;
 
 use std::{sync::Arc, time::Duration};
@@ -90,6 +91,7 @@ pub struct Service {
     limit: Option<Limit>,
     turns: limit::Turns,
     tags: events::Tags,
+    verified: verified::Verified,
     everyone: Cache<(), Versions>,
     subjects: Cache<SubjectId, Arc<Subject>>,
     tenants: Cache<TenantId, Versions>,
@@ -130,6 +132,7 @@ impl Service {
             limit: config.sessions.limit(),
             turns: limit::Turns::new(),
             tags: events::Tags::new(&tags),
+            verified: verified::Verified::new(),
             everyone: Cache::builder().max_capacity(1).time_to_live(age_max).build(),
             subjects: Cache::builder().max_capacity(config.limits.subjects_cached).time_to_live(age_max).build(),
             tenants: Cache::builder().max_capacity(config.limits.subjects_cached).time_to_live(age_max).build(),

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use metrics::counter;
 use shared::{
     codec::Record as _,
-    id::{ClientId, SessionId},
+    id::{ClientId, SessionId, SubjectId, TenantId},
     refresh::PresentedToken,
     session::Session,
     subject::{Subject, Versions},
     time::Timestamp,
-    token::{AccessToken, Claims, Expected},
+    token::{Claims, Expected},
 };
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
     everyone::everyone_or_first,
     surroundings::{Around, Wider},
 };
-use crate::{clients::Client, keys::Verifier, shell, store::Key, telemetry::metrics::INTROSPECTIONS};
+use crate::{clients::Client, shell, store::Key, telemetry::metrics::INTROSPECTIONS};
 
 /// Who asks.
 pub enum Viewer {
@@ -77,16 +77,21 @@ impl Service {
     async fn check_access_token(&self, token: &str, viewer: &Viewer) -> Result<Option<Box<Claims>>, ServiceError> {
         let now = shell::now();
         let expected = Expected { issuer: &self.issuer, audience: &self.audience };
-        let Ok(token) = AccessToken::verify(token, self.keys.current().key_set(), &Verifier, expected) else {
-            return Ok(None);
-        };
+        let Some(token) = self.verified.check(token, &self.keys.current(), expected) else { return Ok(None) };
         let claims = token.claims();
         if token.check_time(now, self.skew_max).is_err() || !viewer.sees(&claims.client_id) {
             return Ok(None);
         }
-        let Some(stored) = self.store.load(&Key::Session(claims.sid)).await? else { return Ok(None) };
-        let session = Session::decode(&stored).map_err(ServiceError::Record)?;
-        let Some(around) = self.stored_around(&claims.sid, &session).await? else { return Ok(None) };
+        // All at once: a session is of the subject and tenant that its tokens name.
+        let keys: Vec<_> =
+            std::iter::once(Key::Session(claims.sid)).chain(wider(&claims.sub, claims.tid.as_ref())).collect();
+        let mut stored = self.store.load_many(&keys).await?.into_iter();
+        let Some(session) = stored.next().flatten() else { return Ok(None) };
+        let session = Session::decode(&session).map_err(ServiceError::Record)?;
+        if (&session.subject, &session.tenant) != (&claims.sub, &claims.tid) {
+            return Ok(None);
+        }
+        let Some(around) = self.stored_around(&claims.sid, &session, stored)? else { return Ok(None) };
         let counts = session.live(around.as_surroundings(), now).is_ok_and(|live| live.versions() == claims.ver)
             && self.feed.with_floors(|floors| token.revoked_by(floors)).is_none();
         Ok(counts.then(|| Box::new(claims.clone())))
@@ -106,7 +111,9 @@ impl Service {
         if generation.is_none_or(|generation| generation < session.generation) || !viewer.sees(&session.client_id) {
             return Ok(None);
         }
-        let Some(around) = self.stored_around(&id, &session).await? else { return Ok(None) };
+        let keys: Vec<_> = wider(&session.subject, session.tenant.as_ref()).collect();
+        let stored = self.store.load_many(&keys).await?;
+        let Some(around) = self.stored_around(&id, &session, stored)? else { return Ok(None) };
         let Ok(live) = session.live(around.as_surroundings(), now) else { return Ok(None) };
         let expires_at = live.ends_at();
         Ok(Some(Box::new(ActiveRefreshToken {
@@ -118,11 +125,14 @@ impl Service {
         })))
     }
 
-    /// What surrounds a session, as the store has it now.
-    async fn stored_around(&self, id: &SessionId, session: &Session) -> Result<Option<Around>, ServiceError> {
-        let mut keys = vec![Key::Subject(session.subject.clone()), Key::Everyone];
-        keys.extend(session.tenant.clone().map(Key::Tenant));
-        let mut stored = self.store.load_many(&keys).await?.into_iter();
+    /// What surrounds a session, of the records that are kept under the keys of [`wider`].
+    fn stored_around(
+        &self,
+        id: &SessionId,
+        session: &Session,
+        stored: impl IntoIterator<Item = Option<Vec<u8>>>,
+    ) -> Result<Option<Around>, ServiceError> {
+        let mut stored = stored.into_iter();
         let Some(subject) = stored.next().flatten() else { return Ok(None) };
         let subject = Subject::decode(&subject).map_err(ServiceError::Record)?;
         let everyone = everyone_or_first(stored.next().flatten().as_deref())?;
@@ -130,4 +140,9 @@ impl Service {
         let tenant = session.tenant.as_ref().zip(tenant.map_err(ServiceError::Record)?);
         Ok(Some(self.around_with(id, &session.subject, Wider { subject: subject.into(), tenant, everyone })))
     }
+}
+
+/// Where the records are that a session depends on besides its own.
+fn wider(subject: &SubjectId, tenant: Option<&TenantId>) -> impl Iterator<Item = Key> {
+    [Key::Subject(subject.clone()), Key::Everyone].into_iter().chain(tenant.cloned().map(Key::Tenant))
 }

@@ -5,11 +5,11 @@ use shared::{
     id::{SessionId, TenantId},
     refresh::PresentedToken,
     session::{EndReason, Initiator, Session},
-    token::{AccessToken, Expected},
+    token::Expected,
 };
 
 use super::{Service, ServiceError};
-use crate::{clients::Client, keys::Verifier, shell, store::Key};
+use crate::{clients::Client, shell, store::Key};
 
 /// A session that was ended, now or before.
 pub struct Revoked {
@@ -60,9 +60,7 @@ impl Service {
         client: &Client,
     ) -> Result<Option<(SessionId, Option<TenantId>)>, ServiceError> {
         let expected = Expected { issuer: &self.issuer, audience: &self.audience };
-        let Ok(token) = AccessToken::verify(token, self.keys.current().key_set(), &Verifier, expected) else {
-            return Ok(None);
-        };
+        let Some(token) = self.verified.check(token, &self.keys.current(), expected) else { return Ok(None) };
         if token.check_time(shell::now(), self.skew_max).is_err() {
             return Ok(None);
         }
