@@ -16,6 +16,7 @@ pub mod feed;
 pub mod http;
 pub mod idempotency;
 pub mod keys;
+mod lane;
 pub mod server;
 pub mod service;
 mod shell;

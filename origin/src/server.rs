@@ -3,10 +3,11 @@
 //! Start: store → keys → floors from the log and from hubs → listen. Stop: no new connections, requests in flight finish within the
 //! drain time, then the tasks of the feed end.
 
+mod lanes;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use axum::serve::ListenerExt as _;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -97,7 +98,7 @@ impl Server {
         let mut tasks = spawn_tasks(Arc::clone(&feed), &config, metrics, &feed_stopped)?;
         tasks.spawn(audit_writer.run());
         tasks.spawn(keep_lifetimes_noted(service, feed_stopped.clone()));
-        let serving = tokio::spawn(serve(listener, router, stopped));
+        let serving = tokio::spawn(lanes::serve(listener, router, stopped));
         tracing::info!(event = "sys_startup", %address, store = %config.store.url, hubs = config.hubs.len());
         // Reading the log and two pushes to each hub, side by side.
         let farewell = config.store.timeout().saturating_add(config.feed.push_timeout().saturating_mul(2));
@@ -174,18 +175,6 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Arc<AnyStore>> {
 pub async fn open_keys(store: &Arc<AnyStore>, config: &Config, master_key: &MasterKey) -> anyhow::Result<Arc<Keys>> {
     let keys = Keys::open(Arc::clone(store), master_key, config, shell::now()).await;
     keys.context("cannot open the signing keys")
-}
-
-async fn serve(listener: TcpListener, router: axum::Router, mut stopped: watch::Receiver<bool>) -> std::io::Result<()> {
-    // Answers are small and complete: waiting to fill a packet only adds delay.
-    let listener = listener.tap_io(|stream| {
-        let _ = stream.set_nodelay(true);
-    });
-    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(async move {
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        })
-        .await
 }
 
 async fn keep_lifetimes_noted(service: Arc<Service>, mut stopped: watch::Receiver<bool>) {

@@ -40,7 +40,7 @@ use tokio::{
 use self::{
     address::{Source, nodes_of},
     breaker::Breaker,
-    link::Link,
+    link::Links,
     nodes::Nodes,
     scripts::Scripts,
 };
@@ -85,13 +85,14 @@ async fn connect(config: &config::Store) -> Result<RedisStore, StoreError> {
         Source::Cluster(_) => {
             Confirming::Nodes(nodes_of(config.url.expose(), config.tls_ca_file.as_deref(), patience)?)
         }
-        source => Confirming::Link(Link::new(source, patience)),
+        _ => Confirming::Links(Links::new(source, patience)?),
     };
+    let links = Links::new(source, timeout)?;
     let source = source()?;
     let store = RedisStore {
         is_cluster: matches!(source, Source::Cluster(_)),
         fails_over: !matches!(source, Source::Single(_)),
-        link: Link::new(source, timeout),
+        links,
         confirming,
         breaker: Breaker::new(timeout),
         places: Semaphore::new(usize::try_from(config.calls_concurrent).unwrap_or(Semaphore::MAX_PERMITS)),
@@ -110,7 +111,7 @@ struct RedisStore {
     is_cluster: bool,
     /// Whether another server takes the place of one that dies.
     fails_over: bool,
-    link: Link,
+    links: Links,
     confirming: Confirming,
     breaker: Breaker,
     /// Places for calls in flight; one more is refused at once.
@@ -127,7 +128,7 @@ struct RedisStore {
 /// Connections for writes that replicas must confirm.
 enum Confirming {
     /// To the one primary.
-    Link(Link),
+    Links(Links),
     /// To the primaries of a cluster.
     Nodes(Nodes),
 }

@@ -122,8 +122,8 @@ impl RedisStore {
         self.breaker.admit(Instant::now())?;
         self.count();
         let (target, patience) = match (call.replicas, &self.confirming) {
-            (0, _) => (Target::Link(&self.link), self.timeout),
-            (_, Confirming::Link(link)) => (Target::Link(link), self.patience()),
+            (0, _) => (Target::Link(self.links.here()), self.timeout),
+            (_, Confirming::Links(links)) => (Target::Link(links.here()), self.patience()),
             (_, Confirming::Nodes(nodes)) => (Target::Slot(nodes, nodes::slot(call.name)), self.patience()),
         };
         let before = target.in_use();

@@ -68,7 +68,7 @@ impl RedisStore {
         &self,
         more: impl AsyncFn(&mut Node, &mut Reading) -> Result<(), RedisError>,
     ) -> Result<Vec<Reading>, StoreError> {
-        let connection = self.link.connection().await?;
+        let connection = self.links.here().connection().await?;
         let asked = async {
             let mut readings = Vec::new();
             for mut node in primaries(connection).await? {

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{StoreError, address::Source, call::failed, confirm::Confirms};
-use crate::shell;
+use crate::{lane, shell};
 
 /// First and longest pause after a failure.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -38,6 +38,29 @@ pub(super) struct Connection {
 pub(super) enum Io {
     One(MultiplexedConnection),
     Cluster(ClusterConnection),
+}
+
+/// A link for each thread that answers requests, and one for all others: a connection is driven by the runtime that made it.
+pub(super) struct Links {
+    of_lanes: Vec<Link>,
+    other: Link,
+}
+
+impl Links {
+    /// Makes them; each connects when it is first asked.
+    ///
+    /// # Errors
+    ///
+    /// The address is malformed.
+    pub(super) fn new(source: impl Fn() -> Result<Source, StoreError>, timeout: Duration) -> Result<Self, StoreError> {
+        let link = || Ok(Link::new(source()?, timeout));
+        Ok(Self { of_lanes: (0..lane::count()).map(|_| link()).collect::<Result<_, _>>()?, other: link()? })
+    }
+
+    /// The link of this thread.
+    pub(super) fn here(&self) -> &Link {
+        lane::current().and_then(|number| self.of_lanes.get(number)).unwrap_or(&self.other)
+    }
 }
 
 pub(super) struct Link {
