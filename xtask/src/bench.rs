@@ -14,9 +14,29 @@ const WASM_OUT: &str = "build/bench";
 /// Benchmarks that need gate and hub.
 const OF_THE_EDGE: [&str; 2] = ["gate", "propagation"];
 
+/// What the origin is measured beside in Rust: a workspace of its own, so that nothing else waits for it.
+const PEERS: &str = "tests/peers/rust/Cargo.toml";
+
 /// Whether a benchmark with `arguments` needs the edge.
 pub(crate) fn needs_edge(arguments: &[OsString]) -> bool {
     arguments.iter().any(|argument| OF_THE_EDGE.iter().any(|name| argument == name))
+}
+
+/// Whether a benchmark with `arguments` needs what others keep sessions with.
+pub(crate) fn needs_peers(arguments: &[OsString]) -> bool {
+    let has = |name: &str| arguments.iter().any(|argument| argument == name);
+    has("origin") && !has("--alone")
+}
+
+/// Builds what the origin is measured beside, to where the benchmark finds it.
+///
+/// # Errors
+///
+/// It does not build.
+pub(crate) fn build_peers() -> anyhow::Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--release", "--locked", "--bins", "--manifest-path", PEERS, "--target-dir"]);
+    run(cargo.arg(target_dir()).current_dir(root()))
 }
 
 /// Runs `portcullis-bench` with `arguments`.
@@ -28,7 +48,8 @@ pub(crate) fn run_benchmark(arguments: &[OsString]) -> anyhow::Result<()> {
     build_wasm()?;
     // The origin is started from beside the benchmark.
     let packages = ["--package", "portcullis-origin", "--package", "portcullis-tests"];
-    run(Command::new("cargo").args(["build", "--release", "--bins"]).args(packages).current_dir(root()))?;
+    let programs = ["--bin", "portcullis", "--bin", "portcullis-bench"];
+    run(Command::new("cargo").args(["build", "--release"]).args(packages).args(programs).current_dir(root()))?;
     let mut bench = Command::new("cargo");
     bench.args(["run", "--release", "--quiet", "--package", "portcullis-tests", "--bin", "portcullis-bench", "--"]);
     run(bench.args(arguments).current_dir(root()))

@@ -65,7 +65,7 @@ enum Task {
         /// Only cases with this in their name.
         name: Option<String>,
     },
-    /// Install what is missing, then measure: gate, propagation, origin or floors; `bench help` says how.
+    /// Install what is missing, then measure: gate, propagation, origin, embedded or floors; `bench help` says how.
     #[command(disable_help_flag = true)]
     Bench {
         /// The benchmark and its options.
@@ -185,6 +185,10 @@ fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
     setup::run(&[Program::Redis])?;
     if bench::needs_edge(arguments) {
         edge_build::build_if_changed()?;
+    }
+    if bench::needs_peers(arguments) {
+        setup::run_for_peers()?;
+        bench::build_peers()?;
     }
     bench::run_benchmark(arguments)
 }

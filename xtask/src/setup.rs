@@ -5,11 +5,15 @@
 
 mod schemathesis;
 
-use std::{env, fs, path::PathBuf, process::Command};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, bail};
 
-use crate::command::{is_installed, root, run_quietly};
+use crate::command::{is_installed, root, run_quietly, search_path};
 
 const WASM_TARGET: &str = "wasm32-unknown-unknown";
 
@@ -64,7 +68,7 @@ pub(crate) fn run(programs: &[Program]) -> anyhow::Result<()> {
     let mut installed = Vec::new();
     installed.extend(add_wasm_target()?.then(|| format!("the Wasm target {WASM_TARGET}")));
     installed.extend(install_debian_packages(programs)?);
-    installed.extend(install_npm_packages()?.then(|| "the npm packages, in node_modules".to_owned()));
+    installed.extend(install_npm_packages(&root())?.then(|| "the npm packages, in node_modules".to_owned()));
     for tool in [WASM_BINDGEN, WORKER_BUILD] {
         let path = tool.path()?;
         installed.extend(tool.install()?.then(|| format!("{} {}, {}", tool.package, tool.version, path.display())));
@@ -75,6 +79,18 @@ pub(crate) fn run(programs: &[Program]) -> anyhow::Result<()> {
     }
     for what in installed {
         eprintln!("installed {what}");
+    }
+    Ok(())
+}
+
+/// Installs what the origin is measured beside, in a place of its own; says so if it did.
+///
+/// # Errors
+///
+/// It cannot be installed.
+pub(crate) fn run_for_peers() -> anyhow::Result<()> {
+    if install_npm_packages(&root().join("tests/peers/origin"))? {
+        eprintln!("installed the npm packages that the origin is measured beside, in tests/peers/origin/node_modules");
     }
     Ok(())
 }
@@ -199,11 +215,11 @@ fn elevated(program: &str) -> Command {
     command
 }
 
-/// Whether they had to be installed.
-fn install_npm_packages() -> anyhow::Result<bool> {
-    let wanted = fs::read(root().join("package-lock.json")).context("cannot read package-lock.json")?;
+/// Whether those that are locked in `directory` had to be installed.
+fn install_npm_packages(directory: &Path) -> anyhow::Result<bool> {
+    let wanted = fs::read(directory.join("package-lock.json")).context("cannot read package-lock.json")?;
     // A copy of the lock file that the last complete installation followed.
-    let stamp = root().join("node_modules/.portcullis-installed");
+    let stamp = directory.join("node_modules/.portcullis-installed");
     if fs::read(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(false);
     }
@@ -211,7 +227,8 @@ fn install_npm_packages() -> anyhow::Result<bool> {
         bail!("there is no npm here; install Node 20 or later");
     }
     let mut npm = Command::new("npm");
-    npm.args(["ci", "--no-audit", "--no-fund"]).current_dir(root());
+    // Run by the pinned Node, once there is one: packages say which they are made for.
+    npm.args(["ci", "--no-audit", "--no-fund"]).current_dir(directory).env("PATH", search_path()?);
     run_quietly("installing the npm packages", &mut npm)?;
     fs::write(stamp, wanted).context("cannot write into node_modules")?;
     Ok(true)

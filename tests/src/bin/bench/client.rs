@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, ensure};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
-    Request, StatusCode,
+    Request, Response, StatusCode,
     body::Bytes,
     client::conn::http1::{self, SendRequest},
     header,
@@ -44,11 +44,10 @@ impl Connection {
     /// # Errors
     ///
     /// The connection broke.
-    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<Response<Bytes>> {
         self.sender.ready().await?;
-        let response = self.sender.send_request(request).await?;
-        let status = response.status();
-        Ok((status, response.into_body().collect().await?.to_bytes()))
+        let (head, body) = self.sender.send_request(request).await?.into_parts();
+        Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
     }
 
     /// A `GET` with a bearer token; its status.
@@ -57,7 +56,7 @@ impl Connection {
     ///
     /// The connection broke.
     pub(crate) async fn ask(&mut self, path: &str, token: &str) -> anyhow::Result<StatusCode> {
-        Ok(self.send(get(path, token)?).await?.0)
+        Ok(self.send(get(path, token)?).await?.status())
     }
 }
 
@@ -96,7 +95,7 @@ pub(crate) fn post(path: &str, kind: &str, body: String, key: Option<&str>) -> a
     Ok(request.body(Full::new(Bytes::from(body)))?)
 }
 
-/// Sends `requests` over `connections`, each of which takes every so-manieth; the bodies in the order of the requests.
+/// Sends `requests` over `connections`, each of which takes every so-manieth; the answers in the order of the requests.
 ///
 /// # Errors
 ///
@@ -106,7 +105,7 @@ pub(crate) async fn send_all(
     connections: usize,
     requests: Vec<Request<Full<Bytes>>>,
     expected: StatusCode,
-) -> anyhow::Result<Vec<Bytes>> {
+) -> anyhow::Result<Vec<Response<Bytes>>> {
     let count = requests.len();
     let mut shares: Vec<Vec<_>> = (0..connections).map(|_| Vec::new()).collect();
     for (index, request) in requests.into_iter().enumerate() {
@@ -116,26 +115,27 @@ pub(crate) async fn send_all(
     for share in shares {
         running.spawn(send_share(address, share, expected));
     }
-    let mut bodies = vec![Bytes::new(); count];
+    let mut answers: Vec<_> = (0..count).map(|_| Response::default()).collect();
     while let Some(done) = running.join_next().await {
-        for (index, body) in done?? {
-            bodies[index] = body;
+        for (index, answer) in done?? {
+            answers[index] = answer;
         }
     }
-    Ok(bodies)
+    Ok(answers)
 }
 
 async fn send_share(
     address: SocketAddr,
     requests: Vec<(usize, Request<Full<Bytes>>)>,
     expected: StatusCode,
-) -> anyhow::Result<Vec<(usize, Bytes)>> {
+) -> anyhow::Result<Vec<(usize, Response<Bytes>)>> {
     let mut connection = Connection::open(address).await?;
-    let mut bodies = Vec::with_capacity(requests.len());
+    let mut answers = Vec::with_capacity(requests.len());
     for (index, request) in requests {
-        let (status, body) = connection.send(request).await?;
-        ensure!(status == expected, "answered {status} instead of {expected}: {}", String::from_utf8_lossy(&body));
-        bodies.push((index, body));
+        let answer = connection.send(request).await?;
+        let (status, body) = (answer.status(), answer.body());
+        ensure!(status == expected, "answered {status} instead of {expected}: {}", String::from_utf8_lossy(body));
+        answers.push((index, answer));
     }
-    Ok(bodies)
+    Ok(answers)
 }

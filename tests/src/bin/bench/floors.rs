@@ -116,9 +116,9 @@ fn sample([found, not_found, new, known]: [Duration; 4]) -> Sample {
 }
 
 async fn ask(connection: &mut Connection, path: &str) -> anyhow::Result<String> {
-    let (status, body) = connection.send(get(&format!("/{path}"), "none")?).await?;
-    ensure!(status == StatusCode::OK, "/{path} was answered {status}");
-    String::from_utf8(body.into()).context("the answer is not UTF-8")
+    let answer = connection.send(get(&format!("/{path}"), "none")?).await?;
+    ensure!(answer.status() == StatusCode::OK, "/{path} was answered {}", answer.status());
+    String::from_utf8(answer.into_body().into()).context("the answer is not UTF-8")
 }
 
 fn mib(bytes: usize) -> f64 {

@@ -5,6 +5,7 @@
 
 mod client;
 mod edge;
+mod embedded;
 mod floors;
 mod gate;
 mod machine;
@@ -47,6 +48,8 @@ enum Benchmark {
     Propagation(propagation::Arguments),
     /// Sessions at the origin: bytes, round trips, processor time, requests a second.
     Origin(origin::Arguments),
+    /// The embedded store: refreshes that share a flush to disk, and opening after a kill.
+    Embedded(embedded::Arguments),
     /// A million floors: memory, look-up, merge.
     Floors(floors::Arguments),
 }
@@ -69,6 +72,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
         Benchmark::Gate(arguments) => gate::run(arguments).await?,
         Benchmark::Propagation(arguments) => propagation::run(arguments).await?,
         Benchmark::Origin(arguments) => origin::run(arguments).await?,
+        Benchmark::Embedded(arguments) => embedded::run(arguments).await?,
         Benchmark::Floors(arguments) => floors::run(arguments).await?,
     };
     report.publish(arguments.json.as_deref())?;

@@ -35,7 +35,8 @@ pub(crate) struct Plan {
 pub(crate) struct OriginProcess {
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
-    _directory: TempDir,
+    store: String,
+    directory: TempDir,
 }
 
 impl Plan {
@@ -51,6 +52,11 @@ impl Plan {
             None => format!("embedded:{}", directory.path().join("store.db").display()),
         };
         Ok(Self { address: SocketAddr::from(([127, 0, 0, 1], free_port()?)), store, directory })
+    }
+
+    /// What it keeps sessions in.
+    pub(crate) fn store(&self) -> &str {
+        &self.store
     }
 
     /// The public feed key, made now: what gates and hubs are given before the origin starts.
@@ -74,7 +80,8 @@ impl Plan {
         let mut command = self.command(&["serve"], hubs)?;
         // Lines are written as in service, and read by nobody.
         let process = Process::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))?;
-        let origin = OriginProcess { process, address: self.address, _directory: self.directory };
+        let Self { address, store, directory } = self;
+        let origin = OriginProcess { process, address, store, directory };
         let started = Instant::now();
         while !origin.is_ready().await {
             if started.elapsed() > READY_MAX {
@@ -103,11 +110,18 @@ impl Plan {
 }
 
 impl OriginProcess {
+    /// Ends it at once (SIGKILL), and gives back what it was started with.
+    pub(crate) fn kill(self) -> Plan {
+        let Self { process, address, store, directory } = self;
+        drop(process);
+        Plan { address, store, directory }
+    }
+
     async fn is_ready(&self) -> bool {
         let Ok(mut connection) = Connection::open(self.address).await else { return false };
         let request = Request::get("/readyz").header(header::HOST, "bench.example").body(Default::default());
         let Ok(request) = request else { return false };
-        connection.send(request).await.is_ok_and(|(status, _)| status == StatusCode::OK)
+        connection.send(request).await.is_ok_and(|answer| answer.status() == StatusCode::OK)
     }
 }
 

@@ -204,8 +204,8 @@ impl World {
     }
 
     async fn manage(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        let (_, body) = Connection::open(self.origin.address).await?.send(managed(path, body)?).await?;
-        Ok(serde_json::from_slice(&body)?)
+        let answer = Connection::open(self.origin.address).await?.send(managed(path, body)?).await?;
+        Ok(serde_json::from_slice(answer.body())?)
     }
 
     async fn revoke(&self, mode: &Mode, pause: Duration) -> anyhow::Result<Sample> {
@@ -225,13 +225,13 @@ impl World {
             tokio::time::sleep(IDLE).await;
         }
         let request = managed(&format!("/v1/sessions/{session}/revoke"), &json!({}))?;
-        let (status, body) = connection.send(request).await?;
+        let answer = connection.send(request).await?;
         let acknowledged = Instant::now();
-        anyhow::ensure!(status == StatusCode::OK, "the revocation was answered {status}");
+        anyhow::ensure!(answer.status() == StatusCode::OK, "the revocation was answered {}", answer.status());
         if mode.is_idle {
             watches.iter_mut().for_each(Watch::start);
         }
-        let changed: Value = serde_json::from_slice(&body)?;
+        let changed: Value = serde_json::from_slice(answer.body())?;
         let cursor = changed["cursor"].as_u64().context("the answer has no cursor")?;
         let (arrived, answered) = self.tap.of(cursor).await?;
         let (mut gates, mut whole, mut passed) = (Vec::new(), Vec::new(), Vec::new());

@@ -1,12 +1,11 @@
 //! The life of many sessions over HTTP.
 
-use std::time::Instant;
-
 use anyhow::Context as _;
 use http_body_util::Full;
-use hyper::{Request, StatusCode, body::Bytes};
+use hyper::{Request, Response, StatusCode, body::Bytes};
 use serde_json::{Value, json};
 
+use super::meter::{Meter, Samples};
 use crate::{
     client::{managed, post, send_all},
     origin_process::{MANAGEMENT_KEY, OriginProcess, Plan},
@@ -17,26 +16,15 @@ use crate::{
 pub(super) const OPERATIONS: [&str; 4] = ["open", "introspect", "refresh", "revoke"];
 
 /// Subjects that open sessions in turn: the origin keeps what it knows of them.
-const SUBJECTS: usize = 200;
+pub(super) const SUBJECTS: usize = 200;
 
 /// An origin over one store.
 pub(super) struct Contestant {
     pub(super) name: &'static str,
     /// By operation.
     pub(super) samples: [Samples; 4],
-    origin: OriginProcess,
-    redis: Option<Redis>,
-}
-
-/// One figure per round.
-#[derive(Default)]
-pub(super) struct Samples {
-    /// Microseconds of the origin per request.
-    pub(super) origin: Vec<f64>,
-    /// Microseconds of the server of the store per request.
-    pub(super) store: Vec<f64>,
-    /// Requests a second.
-    pub(super) rate: Vec<f64>,
+    pub(super) origin: OriginProcess,
+    pub(super) redis: Option<Redis>,
 }
 
 impl Contestant {
@@ -52,12 +40,7 @@ impl Contestant {
     /// Something is not answered as it must be.
     pub(super) async fn turn(&mut self, count: u32, connections: usize, counts: bool) -> anyhow::Result<()> {
         let count = usize::try_from(count)?;
-        let open = (0..count).map(|number| {
-            let subject = format!("u_7Qm2xV9aLk3RtY0pWcZ{:03}", number % SUBJECTS);
-            let body = json!({ "subject": subject, "client_id": "web", "tenant": "acme", "roles": ["member", "editor"],
-                "scope": "read write", "amr": ["pwd"] });
-            managed("/v1/sessions", &body)
-        });
+        let open = (0..count).map(|number| managed("/v1/sessions", &ordinary(number % SUBJECTS)));
         let opened =
             self.measured(0, open.collect::<Result<_, _>>()?, StatusCode::CREATED, connections, counts).await?;
         let opened = opened.iter().map(|body| serde_json::from_slice(body)).collect::<Result<Vec<Value>, _>>()?;
@@ -86,21 +69,21 @@ impl Contestant {
         connections: usize,
         counts: bool,
     ) -> anyhow::Result<Vec<Bytes>> {
-        let number = requests.len() as f64;
-        let store = || self.redis.as_ref().map(|redis| redis.process.cpu()).transpose();
-        let (origin_before, store_before, started) = (self.origin.process.cpu()?, store()?, Instant::now());
-        let bodies = send_all(self.origin.address, connections, requests, expected).await?;
-        let took = started.elapsed();
-        let (origin_after, store_after) = (self.origin.process.cpu()?, store()?);
+        let count = requests.len();
+        let meter = Meter::start(&self.origin.process, self.redis.as_ref())?;
+        let answers = send_all(self.origin.address, connections, requests, expected).await?;
         if counts {
-            let samples = &mut self.samples[operation];
-            samples.rate.push(number / took.as_secs_f64());
-            samples.origin.push(origin_after.saturating_sub(origin_before).as_secs_f64() * 1e6 / number);
-            let store = store_after.zip(store_before);
-            samples.store.extend(store.map(|(after, before)| (after - before).as_secs_f64() * 1e6 / number));
+            meter.stop(count, &mut self.samples[operation])?;
         }
-        Ok(bodies)
+        Ok(answers.into_iter().map(Response::into_body).collect())
     }
+}
+
+/// What opens an ordinary session of the subject with this number.
+pub(crate) fn ordinary(subject: usize) -> Value {
+    // As long as a random id in base64url.
+    json!({ "subject": format!("u_{subject:022}"), "client_id": "web", "tenant": "acme", "roles": ["member", "editor"],
+        "scope": "read write", "amr": ["pwd"] })
 }
 
 fn text<'a>(opened: &'a Value, name: &str) -> anyhow::Result<&'a str> {

@@ -65,7 +65,7 @@ async fn open(service: &Service, number: u32) -> anyhow::Result<String> {
 }
 
 /// Memory that the server has allocated, in bytes.
-fn used(redis: &Redis) -> anyhow::Result<f64> {
+pub(super) fn used(redis: &Redis) -> anyhow::Result<f64> {
     let info = ask(redis, &["INFO", "memory"])?;
     let found = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
     Ok(found.context("Redis does not say how much memory it uses")?.trim().parse()?)

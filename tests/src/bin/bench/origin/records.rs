@@ -69,7 +69,7 @@ pub(super) async fn measure(report: &mut Report) -> anyhow::Result<()> {
 }
 
 /// A service over the store at `url`, and the store.
-pub(super) async fn service(url: String) -> anyhow::Result<(Service, Arc<AnyStore>)> {
+pub(crate) async fn service(url: String) -> anyhow::Result<(Service, Arc<AnyStore>)> {
     let mut config = Config::default();
     config.store.url = StoreUrl::from(url);
     config.store.accept = vec![Risk::FsyncEverysec];
@@ -112,7 +112,7 @@ const SUBJECT: &str = "u_7Qm2xV9aLk3RtY0pWcZ4Hg";
 const CLIENT: &str = "web";
 
 /// An ordinary session.
-pub(super) fn ordinary() -> anyhow::Result<OpenSession> {
+pub(crate) fn ordinary() -> anyhow::Result<OpenSession> {
     Ok(OpenSession {
         subject: SUBJECT.parse()?,
         tenant: Some("acme".parse()?),

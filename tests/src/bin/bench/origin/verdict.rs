@@ -1,0 +1,58 @@
+//! What the peers took for the same work, beside the origin over Redis.
+
+use super::{
+    load::OPERATIONS,
+    meter::Samples,
+    peers::{Kind, Peer},
+};
+use crate::{
+    report::{Report, Table, figure},
+    stats::{median, range, ratio},
+};
+
+/// What the origin may take of what a peer takes, by peer and operation.
+const LIMITS: [(&str, [f64; 4]); 3] = [
+    ("tower-sessions", [1.6, 0.6, 0.75, 1.2]),
+    // Five times ahead.
+    ("express-session", [1.0 / 5.0; 4]),
+    // Fifteen times ahead.
+    ("better-auth", [1.0 / 15.0; 4]),
+];
+
+/// What a peer calls the operations.
+const THEIRS: [&str; 4] = ["create", "load", "renew", "delete"];
+
+/// Tells everybody's figures and holds ours against the limits.
+pub(super) fn judge(report: &mut Report, ours: &[Samples; 4], peers: &[Peer]) {
+    let columns = ["", "program, µs a request", "Redis, µs", "both, µs", "rounds from, to", "of ours"];
+    let mut table = Table::new("The same work by others, each over a Redis of its own", columns);
+    for (index, operation) in OPERATIONS.iter().enumerate() {
+        let own = &ours[index];
+        row(&mut table, format!("{operation}, portcullis"), own, own);
+        for Peer { kind: Kind { name, .. }, samples, .. } in peers {
+            row(&mut table, format!("{}, {name}", THEIRS[index]), &samples[index], own);
+        }
+    }
+    report.table(table);
+    for Peer { kind: Kind { name, .. }, samples, .. } in peers {
+        let limits = LIMITS.iter().find(|(of, _)| of == name).map(|(_, limits)| limits);
+        for (index, limit) in limits.into_iter().flatten().enumerate() {
+            let found = ratio(&ours[index].both(), &samples[index].both());
+            let what = format!("{}, of {} by {name}", OPERATIONS[index], THEIRS[index]);
+            report.target(what, found, *limit, "times");
+        }
+    }
+}
+
+fn row(table: &mut Table, name: String, samples: &Samples, own: &Samples) {
+    let both = samples.both();
+    let (low, high) = range(&both);
+    table.row([
+        name,
+        figure(median(&samples.program)),
+        figure(median(&samples.store)),
+        figure(median(&both)),
+        format!("{}, {}", figure(low), figure(high)),
+        figure(ratio(&both, &own.both())),
+    ]);
+}
