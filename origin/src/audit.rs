@@ -91,13 +91,17 @@ pub struct Writer {
     store: Arc<AnyStore>,
     kept: Duration,
     waiting: mpsc::Receiver<Waiting>,
+    /// The number that the newest segment probably has.
+    guess: u64,
+    /// The segment that was written last, with its bytes.
+    last: Option<(Segment, Vec<u8>)>,
 }
 
 /// A trail over a store whose entries are kept for `kept`, and its writer.
 pub fn trail(store: &Arc<AnyStore>, kept: Duration) -> (Trail, Writer) {
     let (sender, waiting) = mpsc::channel(WAITING_MAX);
     let trail = Trail { store: Arc::clone(store), waiting: sender };
-    (trail, Writer { store: Arc::clone(store), kept, waiting })
+    (trail, Writer { store: Arc::clone(store), kept, waiting, guess: 0, last: None })
 }
 
 impl Trail {
@@ -140,17 +144,21 @@ impl Writer {
         }
     }
 
-    async fn append(&self, entries: &[Entry]) -> Result<(), AuditError> {
+    async fn append(&mut self, entries: &[Entry]) -> Result<(), AuditError> {
         for _ in 0..ATTEMPTS {
-            let (number, stored_head) = head(&self.store).await?;
+            let Newest { number, head, stored } = self.newest().await?;
             let place = Key::AuditSegment(place(number));
-            let stored = self.store.load(&place).await?;
-            let mut segment = decode(stored.as_deref(), number)?;
+            let mut segment = match self.last.take() {
+                // What nobody else wrote since need not be read again.
+                Some((segment, bytes)) if stored.as_ref() == Some(&bytes) && segment.number == number => segment,
+                _ => decode(stored.as_deref(), number)?,
+            };
             if !segment.entries.is_empty() && segment.entries.len().saturating_add(entries.len()) > SEGMENT_ENTRIES_MAX
             {
                 // Whoever comes first moves on; everyone else finds it moved.
-                let next = number.saturating_add(1).to_be_bytes();
-                self.store.swap(&Key::AuditHead, stored_head.as_deref(), &next, None).await?;
+                self.guess = number.saturating_add(1);
+                let next = self.guess.to_be_bytes();
+                self.store.swap(&Key::AuditHead, head.as_deref(), &next, None).await?;
                 continue;
             }
             segment.entries.extend_from_slice(entries);
@@ -158,21 +166,41 @@ impl Writer {
             let newest = entries.last().map_or(0, |entry| entry.at_ms);
             let kept_until = Timestamp::from_millis(newest).saturating_add(self.kept);
             if self.store.swap(&place, stored.as_deref(), &bytes, Some(kept_until)).await? == Swapped::Done {
+                (self.guess, self.last) = (number, Some((segment, bytes)));
                 return Ok(());
             }
         }
         Err(AuditError::Contended)
     }
+
+    /// The newest segment, in one call if its number is the one that it probably has.
+    async fn newest(&self) -> Result<Newest, AuditError> {
+        let keys = [Key::AuditHead, Key::AuditSegment(place(self.guess))];
+        let mut found = self.store.load_many(&keys).await?.into_iter();
+        let (head, stored) = (found.next().flatten(), found.next().flatten());
+        let number = number(head.as_deref())?;
+        let stored =
+            if number == self.guess { stored } else { self.store.load(&Key::AuditSegment(place(number))).await? };
+        Ok(Newest { number, head, stored })
+    }
 }
 
-/// The number of the newest segment, and the bytes that say so.
-async fn head(store: &AnyStore) -> Result<(u64, Option<Vec<u8>>), AuditError> {
-    let stored = store.load(&Key::AuditHead).await?;
-    let number = match stored.as_deref() {
-        Some(bytes) => u64::from_be_bytes(bytes.try_into().map_err(|_| AuditError::Record)?),
-        None => 0,
-    };
-    Ok((number, stored))
+/// The newest segment, as the store has it.
+struct Newest {
+    number: u64,
+    /// The bytes that say its number.
+    head: Option<Vec<u8>>,
+    /// Its own bytes.
+    stored: Option<Vec<u8>>,
+}
+
+/// The number of the newest segment.
+async fn head(store: &AnyStore) -> Result<u64, AuditError> {
+    number(store.load(&Key::AuditHead).await?.as_deref())
+}
+
+fn number(head: Option<&[u8]>) -> Result<u64, AuditError> {
+    head.map_or(Ok(0), |bytes| Ok(u64::from_be_bytes(bytes.try_into().map_err(|_| AuditError::Record)?)))
 }
 
 fn place(number: u64) -> u16 {

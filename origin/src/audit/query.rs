@@ -51,7 +51,7 @@ impl Trail {
     ///
     /// The store.
     pub async fn find(&self, query: &Query) -> Result<Page, AuditError> {
-        let (newest, _) = head(&self.store).await?;
+        let newest = head(&self.store).await?;
         let per_segment = u64::try_from(SEGMENT_ENTRIES_MAX).unwrap_or(u64::MAX);
         let end = newest.saturating_add(1).saturating_mul(per_segment);
         let before = query.before.unwrap_or(end).min(end);
