@@ -60,7 +60,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let mut report = Report::new("origin");
     report.version(machine::version_of("redis-server".as_ref()));
     report.method(format!(
-        "{rounds} rounds, the stores in turn; a turn opens, introspects, refreshes and revokes {sessions} sessions"
+        "{rounds} rounds, the stores in turn; a turn opens, introspects twice, refreshes and revokes {sessions} sessions"
     ));
     report.method(format!(
         "over {connections} kept connections; medians of the rounds; release build with its default configuration"
@@ -103,7 +103,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     report.table(table);
     if let Some(Others { bare, peers }) = others {
         let [_, Contestant { samples, .. }] = &contestants;
-        let [_, _, refresh, _] = samples;
+        let [_, _, _, refresh, _] = samples;
         bare.judge(&mut report, refresh);
         verdict::judge(&mut report, samples, &peers);
         occupied::measure(&mut report, KINDS.into(), at_once).await?;

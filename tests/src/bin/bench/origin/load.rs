@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// In the order in which a session lives through them.
-pub(super) const OPERATIONS: [&str; 4] = ["open", "introspect", "refresh", "revoke"];
+pub(super) const OPERATIONS: [&str; 5] = ["open", "introspect", "introspect again", "refresh", "revoke"];
 
 /// Subjects that open sessions in turn: the origin keeps what it knows of them.
 pub(super) const SUBJECTS: usize = 200;
@@ -22,7 +22,7 @@ pub(super) const SUBJECTS: usize = 200;
 pub(super) struct Contestant {
     pub(super) name: &'static str,
     /// By operation.
-    pub(super) samples: [Samples; 4],
+    pub(super) samples: [Samples; 5],
     pub(super) origin: OriginProcess,
     pub(super) redis: Option<Redis>,
 }
@@ -33,7 +33,7 @@ impl Contestant {
         Ok(Self { name, samples: Default::default(), origin, redis })
     }
 
-    /// Opens, introspects, refreshes and revokes `count` sessions.
+    /// Opens, introspects twice, refreshes and revokes `count` sessions.
     ///
     /// # Errors
     ///
@@ -49,15 +49,18 @@ impl Contestant {
         };
 
         let introspect = each(&|opened| form("/oauth2/introspect", format!("token={}", text(opened, "access_token")?)));
-        self.measured(1, introspect?, StatusCode::OK, connections, counts).await?;
+        let introspect = introspect?;
+        // The signature of a token that was asked about before is not checked again.
+        self.measured(1, introspect.clone(), StatusCode::OK, connections, counts).await?;
+        self.measured(2, introspect, StatusCode::OK, connections, counts).await?;
         let refresh = each(&|opened| {
             let token = text(opened, "refresh_token")?;
             form("/oauth2/token", format!("grant_type=refresh_token&client_id=web&refresh_token={token}"))
         });
-        self.measured(2, refresh?, StatusCode::OK, connections, counts).await?;
+        self.measured(3, refresh?, StatusCode::OK, connections, counts).await?;
         let revoke =
             each(&|opened| managed(&format!("/v1/sessions/{}/revoke", text(opened, "session_id")?), &json!({})));
-        self.measured(3, revoke?, StatusCode::OK, connections, counts).await?;
+        self.measured(4, revoke?, StatusCode::OK, connections, counts).await?;
         Ok(())
     }
 

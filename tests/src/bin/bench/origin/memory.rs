@@ -28,7 +28,6 @@ const AT_ONCE: usize = 64;
 const NODES: usize = 6;
 const UNEVEN_MAX: f64 = 1.02;
 
-/// Takes away every key with a prefix.
 const FORGET: &str = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end return 1";
 
 pub(super) async fn measure(report: &mut Report, sessions: u32) -> anyhow::Result<()> {
@@ -41,7 +40,7 @@ pub(super) async fn measure(report: &mut Report, sessions: u32) -> anyhow::Resul
     let opened = stream::iter(1..=sessions).map(|number| open(&service, number)).buffer_unordered(AT_ONCE);
     let ids: Vec<String> = opened.try_collect().await?;
     let with_share = (used(&redis)? - before) / f64::from(sessions);
-    ask(&redis, &["EVAL", FORGET, "0", "portcullis:{subject:*"])?;
+    forget(&redis, "portcullis:{subject:*")?;
     let alone = (used(&redis)? - before) / f64::from(sessions);
 
     let mut table = Table::new(
@@ -69,6 +68,11 @@ pub(super) fn used(redis: &Redis) -> anyhow::Result<f64> {
     let info = ask(redis, &["INFO", "memory"])?;
     let found = info.lines().find_map(|line| line.strip_prefix("used_memory:"));
     Ok(found.context("Redis does not say how much memory it uses")?.trim().parse()?)
+}
+
+/// Takes away every key that a pattern stands for.
+pub(super) fn forget(redis: &Redis, keys: &str) -> anyhow::Result<()> {
+    ask(redis, &["EVAL", FORGET, "0", keys]).map(drop)
 }
 
 fn ask(redis: &Redis, arguments: &[&str]) -> anyhow::Result<String> {

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 
 use super::{
     load::{Contestant, ordinary},
-    memory::used,
+    memory::{forget, used},
     peers::{Kind, Peer},
 };
 use crate::{
@@ -23,8 +23,10 @@ const BEFORE: usize = 64;
 pub(super) async fn measure(report: &mut Report, kinds: Vec<Kind>, connections: usize) -> anyhow::Result<()> {
     let title = format!("Bytes in Redis per session, all in, of {SESSIONS} sessions, {PER_SUBJECT} per subject");
     let mut table = Table::new(title, ["", "bytes", "of ours"]);
-    let ours = ours(connections).await?;
+    let [ours, with_trail] = ours(connections).await?;
     table.row(["portcullis".to_owned(), figure(ours), figure(1.0)]);
+    let name = "portcullis, with the entry of its opening in the audit trail".to_owned();
+    table.row([name, figure(with_trail), figure(with_trail / ours)]);
     for kind in kinds {
         let name = kind.name.to_owned();
         let peer = Peer::start(kind, BEFORE + SESSIONS).await?;
@@ -38,7 +40,8 @@ pub(super) async fn measure(report: &mut Report, kinds: Vec<Kind>, connections: 
     Ok(())
 }
 
-async fn ours(connections: usize) -> anyhow::Result<f64> {
+/// Without and with the audit trail, which nobody else has: a ring whose size does not grow with the sessions.
+async fn ours(connections: usize) -> anyhow::Result<[f64; 2]> {
     let redis = Redis::start().await?;
     let contestant = Contestant::start("Redis", Some(redis)).await?;
     let open = async |subjects: Vec<usize>| {
@@ -50,7 +53,11 @@ async fn ours(connections: usize) -> anyhow::Result<f64> {
     open((0..BEFORE).collect()).await?;
     let before = memory()?;
     open(subjects().collect()).await?;
-    Ok(per_session(before, memory()?))
+    let with_trail = per_session(before, memory()?);
+    if let Some(redis) = &contestant.redis {
+        forget(redis, "portcullis:audit:*")?;
+    }
+    Ok([per_session(before, memory()?), with_trail])
 }
 
 fn subjects() -> impl Iterator<Item = usize> {
