@@ -427,6 +427,7 @@ impl Gate {
                 }
             }
         }
+        self.replica.check_clock(now, self.settings.skew_max);
         self.replica.prune(now);
         if self.replica.position().keys != keys_before {
             // A key that left the set must not live on in the verified tokens.
@@ -437,7 +438,9 @@ impl Gate {
 
     fn clock_ahead(&self, now: Timestamp) -> Duration {
         match self.replica.freshness() {
-            Freshness::AsOf(as_of) => as_of.saturating_since(now.saturating_add(self.settings.skew_max)),
+            Freshness::AsOf(as_of) | Freshness::ClockBehind(as_of) => {
+                as_of.saturating_since(now.saturating_add(self.settings.skew_max))
+            }
             Freshness::Unsynced => Duration::ZERO,
         }
     }
@@ -447,6 +450,7 @@ impl Gate {
         let (ready, as_of) = match (&self.settings.trust, self.replica.freshness()) {
             (Trust::Static(_), _) => (true, None),
             (Trust::Feed { .. }, Freshness::AsOf(as_of)) => (true, Some(as_of.as_millis())),
+            (Trust::Feed { .. }, Freshness::ClockBehind(as_of)) => (false, Some(as_of.as_millis())),
             (Trust::Feed { .. }, Freshness::Unsynced) => (false, None),
         };
         json!({
@@ -456,6 +460,7 @@ impl Gate {
             "keys": position.keys.to_string(),
             "as_of_ms": as_of,
             "clock_ahead_ms": self.clock_ahead(now).as_millis(),
+            "clock_behind": matches!(self.replica.freshness(), Freshness::ClockBehind(_)),
             "floors": self.replica.floors().len(),
             "floors_digest": format!("{:016x}", self.replica.floors().digest(now)),
             "tokens_cached": self.tokens.len(),

@@ -1,36 +1,34 @@
-//! The hub: a Durable Object that keeps the origin's signed frames and hands them to the gates of its region.
+//! The hub as a Durable Object: what it keeps and hands out is decided in [`shared::hub`]; here are its storage, its alarm and
+//! its pulls.
 //!
-//! It stores frames as they came and never signs, so what a gate gets is the origin's word. A push that leaves a gap is
-//! answered 409 with the position of the hub, from which the origin sends again. When pushes stop, the alarm pulls.
-//!
-//! Invariant: the frames in storage are one whole snapshot, the gap-free deltas after it, and one keys frame.
+//! A push that leaves a gap is answered 409 with the position of the hub, from which the origin sends again.
 
-mod log;
+mod frames;
 
-use core::cell::{Cell, RefCell};
+use core::{cell::RefCell, pin::pin, time::Duration};
 
+use futures_util::{
+    StreamExt as _,
+    future::{Either, select},
+};
 use serde_json::json;
 use shared::{
-    feed::{Cursor, Epoch, FRAME_BYTES_MAX, UnverifiedFrame},
+    feed::{Cursor, Epoch, FRAME_BYTES_MAX},
+    hub::{self, PAUSE, PULL_TIMEOUT, Pull, Stored, TakeError},
     keys::PublicKey,
     replica::Position,
+    time::Timestamp,
 };
-use worker::{Date, DurableObject, Env, Fetch, Method, Request, Response, Result, State, Url, durable_object};
+use worker::{
+    AbortController, Date, Delay, DurableObject, Env, Fetch, Method, Request, Response, Result, State, Url,
+    durable_object,
+};
 
-use self::log::{Log, Stored};
+use self::frames::SqlFrames;
 use crate::verify::Runtime;
 
 /// The largest push: a snapshot of a million floors with room for its headers.
 const PUSH_BYTES_MAX: usize = 32 * FRAME_BYTES_MAX;
-
-/// How often the alarm looks whether pushes still come, in milliseconds.
-const ALARM_MS: i64 = 1_000;
-
-/// Without a push for this long the hub pulls, in milliseconds.
-const QUIET_MS_MAX: u64 = 2_000;
-
-/// Deltas that are kept before a new snapshot is asked for.
-const DELTAS_MAX: usize = 2_048;
 
 /// The hub of one region.
 #[durable_object]
@@ -38,21 +36,24 @@ pub struct Hub {
     state: State,
     env: Env,
     feed_keys: Vec<PublicKey>,
-    log: RefCell<Log>,
-    heard_at_ms: Cell<u64>,
+    hub: RefCell<hub::Hub<SqlFrames>>,
 }
 
 impl DurableObject for Hub {
     fn new(state: State, env: Env) -> Self {
         let feed_keys = feed_keys(&env);
-        let log = RefCell::new(Log::open(state.storage().sql()));
-        Self { state, env, feed_keys, log, heard_at_ms: Cell::new(0) }
+        let (frames, made) = SqlFrames::open(state.storage().sql());
+        let mut hub = hub::Hub::new(frames);
+        if let Err(error) = made.and_then(|()| hub.load()) {
+            worker::console_error!("the storage of the hub cannot be read: {error}");
+        }
+        Self { state, env, feed_keys, hub: RefCell::new(hub) }
     }
 
     /// `POST …/frames` takes frames in, `GET …/sync?epoch=&after=&keys=` hands out what a gate lacks.
     async fn fetch(&self, mut request: Request) -> Result<Response> {
         if self.state.storage().get_alarm().await?.is_none() {
-            self.state.storage().set_alarm(ALARM_MS).await?;
+            self.state.storage().set_alarm(PAUSE).await?;
         }
         if request.method() == Method::Post {
             let bytes = request.bytes().await?;
@@ -67,41 +68,35 @@ impl DurableObject for Hub {
         let Some(position) = position_of(&request.url()?) else {
             return Response::error("the query must be epoch=…&after=…&keys=…", 400);
         };
-        if self.log.borrow().position().epoch == Epoch(0) {
+        if self.hub.borrow().position().epoch == Epoch(0) {
             // Nothing was pushed yet: the first gate need not wait for the alarm.
             self.pull().await;
         }
-        let mut response = Response::from_bytes(self.log.borrow().since(position)?)?;
+        let mut response = Response::from_bytes(self.hub.borrow().since(position)?)?;
         response.headers_mut().set("content-type", "application/octet-stream")?;
         Ok(response)
     }
 
     async fn alarm(&self) -> Result<Response> {
-        let quiet = now_ms().saturating_sub(self.heard_at_ms.get()) >= QUIET_MS_MAX;
-        if quiet || self.log.borrow().deltas() > DELTAS_MAX {
-            self.pull().await;
-        }
-        self.state.storage().set_alarm(ALARM_MS).await?;
+        self.pull().await;
+        let pause = self.hub.borrow().look_after(now());
+        self.state.storage().set_alarm(pause).await?;
         Response::empty()
     }
 }
 
 impl Hub {
     /// Takes in the frames that are good, up to the first that is not.
-    fn take(&self, mut bytes: &[u8]) -> core::result::Result<Stored, ()> {
-        let mut stored = Stored::Known;
-        while !bytes.is_empty() {
-            let (frame, rest) = UnverifiedFrame::split(bytes).map_err(|_| ())?;
-            let frame = frame.verify(&Runtime, &self.feed_keys).map_err(|_| ())?;
-            stored = self.log.borrow_mut().store(&frame).map_err(|_| ())?;
-            self.heard_at_ms.set(now_ms());
-            bytes = rest;
-        }
-        Ok(stored)
+    fn take(&self, bytes: &[u8]) -> core::result::Result<Stored, ()> {
+        self.hub.borrow_mut().take(bytes, &Runtime, &self.feed_keys, now()).map_err(|error| {
+            if let TakeError::Store(error) = error {
+                worker::console_error!("the storage of the hub cannot be written: {error}");
+            }
+        })
     }
 
     fn answer(&self, stored: Stored) -> Result<Response> {
-        let position = self.log.borrow().position();
+        let position = self.hub.borrow().position();
         let body = json!({
             "epoch": position.epoch.to_string(),
             "cursor": position.cursor.to_string(),
@@ -111,28 +106,58 @@ impl Hub {
         Ok(Response::from_json(&body)?.with_status(status))
     }
 
-    /// Asks the origin for what the hub lacks. A failure changes nothing; the next alarm tries again.
+    /// Asks the origin for what the hub lacks, if it lacks anything. A failure changes nothing; the next alarm tries again.
     async fn pull(&self) {
+        let Some(pull) = self.hub.borrow().wants(now()) else { return };
         let Ok(origin) = self.env.var("ORIGIN_URL") else { return };
-        let position = self.log.borrow().position();
         let origin = origin.to_string();
         let origin = origin.trim_end_matches('/');
-        let url = if position.epoch == Epoch(0) || self.log.borrow().deltas() > DELTAS_MAX {
-            format!("{origin}/feed/snapshot")
-        } else {
-            format!("{origin}/feed/delta?epoch={}&after={}&keys={}", position.epoch, position.cursor, position.keys)
+        let url = match pull {
+            Pull::Snapshot => format!("{origin}/feed/snapshot"),
+            Pull::Since(Position { epoch, cursor, keys }) => {
+                format!("{origin}/feed/delta?epoch={epoch}&after={cursor}&keys={keys}")
+            }
         };
         let Ok(url) = Url::parse(&url) else { return };
-        let Ok(mut response) = Fetch::Url(url).send().await else { return };
-        if response.status_code() != 200 {
-            return;
-        }
-        if let Ok(bytes) = response.bytes().await
-            && bytes.len() <= PUSH_BYTES_MAX
+        if let Some(bytes) = fetch(url).await
             && self.take(&bytes).is_err()
         {
             worker::console_warn!("the origin's frames were refused");
         }
+    }
+}
+
+/// The body at an address; none if it is no good answer, too large, or nothing comes for too long.
+async fn fetch(url: Url) -> Option<Vec<u8>> {
+    let controller = AbortController::default();
+    let signal = controller.signal();
+    let fetched = async {
+        let fetch = Fetch::Url(url);
+        let mut response = within(PULL_TIMEOUT, fetch.send_with_signal(&signal)).await?.ok()?;
+        if response.status_code() != 200 {
+            return None;
+        }
+        let (mut body, mut bytes) = (response.stream().ok()?, Vec::new());
+        while let Some(chunk) = within(PULL_TIMEOUT, body.next()).await? {
+            bytes.extend_from_slice(&chunk.ok()?);
+            if bytes.len() > PUSH_BYTES_MAX {
+                return None;
+            }
+        }
+        Some(bytes)
+    };
+    let fetched = fetched.await;
+    if fetched.is_none() {
+        controller.abort();
+    }
+    fetched
+}
+
+/// What comes of `work`; none if it takes longer than `time`.
+async fn within<T>(time: Duration, work: impl Future<Output = T>) -> Option<T> {
+    match select(pin!(work), pin!(Delay::from(time))).await {
+        Either::Left((done, _)) => Some(done),
+        Either::Right(_) => None,
     }
 }
 
@@ -150,6 +175,6 @@ fn position_of(url: &Url) -> Option<Position> {
     Some(Position { epoch: Epoch(number("epoch")?), cursor: Cursor(number("after")?), keys: number("keys")? })
 }
 
-fn now_ms() -> u64 {
-    Date::now().as_millis()
+fn now() -> Timestamp {
+    Timestamp::from_millis(Date::now().as_millis())
 }

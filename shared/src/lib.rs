@@ -21,6 +21,7 @@ pub mod cookie;
 pub mod csrf;
 pub mod decision;
 pub mod feed;
+pub mod hub;
 pub mod id;
 pub mod identity;
 pub mod jws;

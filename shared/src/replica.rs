@@ -16,6 +16,9 @@ use crate::{
     time::Timestamp,
 };
 
+/// How long the feed must go on, by the store's clock, until a clock that was behind is believed again.
+const SETTLED: Duration = Duration::from_secs(30);
+
 /// How much a replica knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
@@ -23,11 +26,15 @@ pub enum Freshness {
     Unsynced,
     /// It holds every floor acknowledged before this reading of the store's clock.
     AsOf(Timestamp),
+    /// It holds every floor acknowledged before this reading, which came from further ahead than the clocks may be apart: so
+    /// how old it is cannot be said, now or later.
+    ClockBehind(Timestamp),
 }
 
 impl Freshness {
     /// How old the knowledge can be at `now`, when the clocks differ by at most `skew_max`; none if that cannot be said:
-    /// before the first sync, or when the store's reading lies further ahead than the skew that was declared.
+    /// before the first sync, or when the store's reading lies, or lay when it came, further ahead than the skew that was
+    /// declared.
     pub fn age_max(self, now: Timestamp, skew_max: Duration) -> Option<Duration> {
         let Self::AsOf(as_of) = self else { return None };
         if as_of > now.saturating_add(skew_max) {
@@ -79,6 +86,8 @@ pub struct Replica {
     synced: Option<Synced>,
     assembling: Option<Assembling>,
     overflowed: bool,
+    /// The newest reading that came from too far ahead.
+    behind_at: Option<Timestamp>,
     keys: KeySet,
     keys_version: u64,
 }
@@ -118,6 +127,7 @@ impl Replica {
     /// How fresh the floors are.
     pub fn freshness(&self) -> Freshness {
         match self.synced {
+            Some(synced) if self.behind_at.is_some() && !self.overflowed => Freshness::ClockBehind(synced.as_of),
             Some(synced) if !self.overflowed => Freshness::AsOf(synced.as_of),
             _ => Freshness::Unsynced,
         }
@@ -142,6 +152,18 @@ impl Replica {
             FrameKind::Delta | FrameKind::Keys => self.accept_delta(frame.header()),
         };
         if self.overflowed { Accepted::Full } else { accepted }
+    }
+
+    /// Compares the clock of this node with the store's after frames came: one that is further behind than declared would
+    /// take them for younger than they are. Waiting does not mend that, nor do frames that lay somewhere for a while; a feed
+    /// that goes on for half a minute without a frame from too far ahead does.
+    pub fn check_clock(&mut self, now: Timestamp, skew_max: Duration) {
+        let Some(synced) = self.synced else { return };
+        if synced.as_of > now.saturating_add(skew_max) {
+            self.behind_at = Some(synced.as_of);
+        } else if self.behind_at.is_some_and(|behind_at| synced.as_of > behind_at.saturating_add(SETTLED)) {
+            self.behind_at = None;
+        }
     }
 
     /// Tokens carry floors: a valid token with a higher version than the floor of its scope proves that floor. A first

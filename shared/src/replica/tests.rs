@@ -149,6 +149,25 @@ fn age_counts_the_skew_and_a_clock_beyond_it_is_not_believed() {
     assert!(!Freshness::Unsynced.is_within(Duration::MAX, at(0), SKEW));
 }
 
+/// I1: what came from the future does not become believable by waiting.
+#[test]
+fn a_clock_that_is_behind_when_frames_come_closes_until_others_come() {
+    let at = Timestamp::from_millis;
+    let (bound, mut replica) = (Duration::from_millis(1_000), Replica::new());
+    give(&mut replica, &snapshot(1, 1, &[floor(0)], 10_000, 1)[0]);
+    replica.check_clock(at(9_000), SKEW);
+    assert_eq!(replica.freshness(), Freshness::ClockBehind(at(10_000)));
+    assert!(!replica.freshness().is_within(bound, at(9_950), SKEW));
+    // Frames that lay in the hub since.
+    give(&mut replica, &delta(1, 1, &[], 10_050));
+    replica.check_clock(at(12_000), SKEW);
+    assert_eq!(replica.freshness(), Freshness::ClockBehind(at(10_050)));
+    // The clock was put right.
+    give(&mut replica, &delta(1, 1, &[], 40_001));
+    replica.check_clock(at(40_001), SKEW);
+    assert!(replica.freshness().is_within(bound, at(40_001), SKEW));
+}
+
 /// A log in which entry n (from 1) was acknowledged at n * 10 ms, and frames that an honest origin could have made of it.
 #[derive(Debug, Clone)]
 enum Sent {
