@@ -65,6 +65,15 @@ enum Task {
         /// Only cases with this in their name.
         name: Option<String>,
     },
+    /// Simulate origins, hubs and gates under faults, in simulated time.
+    Sim {
+        /// How many seeds.
+        #[arg(long, default_value_t = 1_000)]
+        seeds: u64,
+        /// Only this one, with a trace if it fails.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Install what is missing, then measure: gate, propagation, origin, embedded or floors; `bench help` says how.
     #[command(disable_help_flag = true)]
     Bench {
@@ -108,6 +117,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Policy(PolicyTask::Explain(arguments)) => explain::run(&arguments),
         Task::Races { sessions, seed } => races(sessions, seed),
         Task::Faults { name } => faults(name),
+        Task::Sim { seeds, seed } => sim(seeds, seed),
         Task::Bench { arguments } => bench(&arguments),
         Task::Up { store, data } => up::run(store, data),
     }
@@ -179,6 +189,15 @@ fn kill_in_mid_write() -> anyhow::Result<()> {
     kills.args(["test", "--package", "portcullis-origin", "--all-features", "--test", "processes", "--"]);
     kills.args(["restart::an_origin_that_is_killed_again_and_again", "--nocapture"]);
     command::run(kills.env("PORTCULLIS_KILLS", KILLS.to_string()).current_dir(command::root()))
+}
+
+fn sim(seeds: u64, seed: Option<u64>) -> anyhow::Result<()> {
+    let mut simulation = Command::new("cargo");
+    simulation.args(["run", "--quiet", "--package", "portcullis-sim", "--", "--seeds", &seeds.to_string()]);
+    if let Some(seed) = seed {
+        simulation.args(["--seed", &seed.to_string()]);
+    }
+    command::run(simulation.current_dir(command::root()))
 }
 
 fn bench(arguments: &[OsString]) -> anyhow::Result<()> {
