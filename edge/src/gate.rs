@@ -23,7 +23,7 @@ use shared::{
     replica::{Freshness, Replica},
     request::{self, Facts, Presented},
     time::Timestamp,
-    token::{Expected, TokenError},
+    token::Expected,
 };
 use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 
@@ -314,13 +314,6 @@ impl Gate {
             let expected = Expected { issuer: &settings.issuer, audience: &settings.audience };
             tokens.verified(text, token_keys(&settings.trust, replica), expected)
         });
-        // The key may have come into use after the last frames.
-        if matches!(known, Some(Err(TokenError::UnknownKey))) && inquiry.hub == Asked::No {
-            let is_fresh = freshness.is_within(route.staleness_max(), now, skew_max);
-            if !is_fresh {
-                return Ok((Verdict::AskHub, index));
-            }
-        }
         let credential = match &known {
             None => Credential::None,
             Some(Err(error)) => Credential::Bad(*error),

@@ -186,6 +186,14 @@ pub fn decide<'a>(route: &Route, credential: Credential<'a>, view: View<'_>, now
     let Access::Session(requirements) = &route.access else { return Decision::Anonymous };
     let token = match credential {
         Credential::None => return Decision::Deny(Denied::NoCredential),
+        // Who may have missed something may have missed the key.
+        Credential::Bad(error @ TokenError::UnknownKey) if !is_fresh(route, view, now) => {
+            return match (next_source(route, view.inquiry), route.on_stale) {
+                (Some(source), _) => Decision::Ask(source),
+                (None, OnStale::Allow) => Decision::Deny(Denied::InvalidToken(error)),
+                (None, OnStale::Deny | OnStale::Ask) => Decision::Deny(Denied::Stale),
+            };
+        }
         Credential::Bad(error) => return Decision::Deny(Denied::InvalidToken(error)),
         Credential::Token(token) => token,
     };
@@ -217,7 +225,11 @@ fn is_sure(route: &Route, view: View<'_>, now: Timestamp) -> bool {
         Assurance::Regional => hub == Asked::Answered || origin == Asked::Answered,
         Assurance::Authoritative => origin == Asked::Answered,
     };
-    heard && view.freshness.is_within(route.staleness_max(), now, view.skew_max)
+    heard && is_fresh(route, view, now)
+}
+
+fn is_fresh(route: &Route, view: View<'_>, now: Timestamp) -> bool {
+    view.freshness.is_within(route.staleness_max(), now, view.skew_max)
 }
 
 /// Whom to ask next; none if everybody was asked whom the route allows to ask.

@@ -58,6 +58,26 @@ fn the_credential_comes_first() {
     assert_eq!(super::decide(&anonymous, Credential::None, fresh(&floors), now()), Decision::Anonymous);
 }
 
+/// A gate that knows nothing, or nothing new, does not say that a key is none.
+#[test]
+fn a_key_that_may_have_been_missed_is_asked_for() {
+    let floors = Floors::new();
+    let unknown = |on_stale, inquiry, freshness| {
+        let route = Route { on_stale, ..route(Requirements::default()) };
+        let view = View { freshness, inquiry, ..fresh(&floors) };
+        decide(&route, Credential::Bad(TokenError::UnknownKey), view, now())
+    };
+    let refused = Decision::Deny(Denied::InvalidToken(TokenError::UnknownKey));
+    let (nobody, everybody) = (Inquiry::default(), Inquiry { hub: Asked::InVain, origin: Asked::InVain });
+    let at_last = [(OnStale::Deny, Denied::Stale), (OnStale::Ask, Denied::Stale)];
+    for (on_stale, denied) in at_last {
+        assert_eq!(unknown(on_stale, nobody, Freshness::Unsynced), Decision::Ask(Source::Hub));
+        assert_eq!(unknown(on_stale, everybody, Freshness::Unsynced), Decision::Deny(denied));
+        assert_eq!(unknown(on_stale, nobody, Freshness::AsOf(now())), refused);
+    }
+    assert_eq!(unknown(OnStale::Allow, everybody, Freshness::Unsynced), refused, "I7");
+}
+
 #[test]
 fn expiry_is_half_open() {
     let at = NOW + 10;
