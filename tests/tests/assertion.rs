@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use portcullis_tests::{ASSERTION_KEY, GatePlace, GateSettings, POLICY, Setting, TestOrigin, eventually};
+use portcullis_tests::{
+    ASSERTION_KEY, GatePlace, GateSettings, POLICY, Setting, TestOrigin, eventually, in_node, root,
+};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use shared::{
@@ -65,6 +67,32 @@ async fn every_forwarded_request_is_asserted() -> Tested {
     assert_eq!(anonymous.token, None);
     let own = setting.gate.request(Method::GET, "/self/x").bearer_auth(&opened.access).send().await?;
     assert!(own.headers().contains_key("portcullis-subject") && !own.headers().contains_key("portcullis-assertion"));
+    setting.origin.stop().await;
+    Ok(())
+}
+
+/// BRR-11: a service in another language checks what the gate signs, and the example of docs/assertion.md, by what stands there.
+#[tokio::test]
+async fn another_library_checks_assertions() -> Tested {
+    let setting = Setting::start().await?;
+    let opened = setting.open("alice").await?;
+    let seen = seen(setting.gate.request(Method::GET, "/app/x?y=1").bearer_auth(&opened.access)).await?;
+    let assertion = seen["headers"]["portcullis-assertion"][0].as_str().unwrap_or_default();
+    let input = format!("{ASSERTION_KEY}\n{assertion}\n");
+    let check = async |method, target| {
+        in_node("clients/assertion.mjs", &[setting.origin.issuer(), method, target], &input).await
+    };
+    assert_eq!(check("GET", "/app/x?y=1").await?, "alice\n");
+    for (method, target) in [("POST", "/app/x?y=1"), ("GET", "/app/x?y=2"), ("GET", "/app/x")] {
+        assert!(check(method, target).await.is_err(), "{method} {target}");
+    }
+
+    let documented = std::fs::read_to_string(root().join("docs/assertion.md"))?;
+    let (key, example) =
+        documented.rsplit_once("Key: `").and_then(|(_, rest)| rest.split_once('`')).unwrap_or_default();
+    let example = example.lines().find(|line| line.starts_with("eyJ")).unwrap_or_default();
+    let arguments = ["https://id.example", "GET", "/app/orders?page=2", "1800000000"];
+    assert_eq!(in_node("clients/assertion.mjs", &arguments, &format!("{key}\n{example}\n")).await?, "alice\n");
     setting.origin.stop().await;
     Ok(())
 }
