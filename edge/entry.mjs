@@ -9,7 +9,7 @@ import policy from "./policy.bin";
 import { consult, heard, hub, hubName, isIdle, refresh, restart } from "./feed.mjs";
 import { POSTURE, redirect, refuse } from "./refuse.mjs";
 import { cookies, renewal, session, signOut } from "./session.mjs";
-import { forget, forward, given, own } from "./upstream.mjs";
+import { forget, forward, forwardToPool, given, own } from "./upstream.mjs";
 
 export { Hub };
 
@@ -27,7 +27,7 @@ const STANDING_ASK_ORIGIN = 1; // as `standing` in gate.rs says it
 const PUSH_BYTES_MAX = 32 * 1024 * 1024; // as in hub.rs
 const BINDINGS = [
   "ISSUER", "AUDIENCE", "ORIGIN_URL", "FEED_KEYS", "TRUSTED_JWKS", "CLOCK_SKEW_MS_MAX", "ACCESS_COOKIE", "REFRESH_COOKIE",
-  "ASSERTION_KEYS",
+  "ASSERTION_KEYS", "UPSTREAMS",
 ];
 
 const encoder = new TextEncoder();
@@ -45,9 +45,7 @@ function configure(env) {
   } catch (error) {
     throw new NotConfigured(String(error?.message ?? error));
   }
-  const addresses = JSON.parse(env.UPSTREAMS || "{}");
-  const routes = JSON.parse(wasm.routes()).map((route) => ({ ...route, address: addresses[route.upstream] ?? route.address }));
-  shared = { memory: wasm.linear_memory(), places: wasm.buffers(), routes };
+  shared = { memory: wasm.linear_memory(), places: wasm.buffers(), routes: JSON.parse(wasm.routes()) };
   view();
   restart();
   forget();
@@ -132,11 +130,13 @@ function refused(req, said, lines) {
 
 function pass(said, req, env, ctx, renewed) {
   const route = (said >>> 8) & 0xff;
-  const { address } = shared.routes[route];
+  const { address, upstream } = shared.routes[route];
   const lines = renewed?.lines;
   if (address !== "self") {
     const holds = (said & 0xff) === ALLOW ? (answer) => hold(answer, req, env, ctx, route, renewed?.token) : null;
-    return forward(req, address, output(said), lines, holds);
+    return address === null
+      ? forwardToPool(req, upstream, output(said), lines, holds)
+      : forward(req, address, output(said), lines, holds);
   }
   if (shared.identity.byteLength === 0) view();
   const number = shared.identity[0];

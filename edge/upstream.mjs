@@ -1,6 +1,9 @@
 // Forwards what the gate let pass: the URL that was judged, with the gate's own word on who it is from.
 
+import app from "./index.js";
 import { refuse } from "./refuse.mjs";
+
+const wasm = app.prototype;
 
 const IDENTITY = ["portcullis-subject", "portcullis-session", "portcullis-tenant", "portcullis-roles", "portcullis-version"];
 
@@ -16,8 +19,45 @@ const answers = new Map(); // the gate's own answers, by the number of the ident
  */
 export function forward(req, address, said, lines, holds) {
   const values = said.split("\n");
+  const init = reading(values);
+  return ask(fetch(prepare(req, address, values), init), init, lines, holds);
+}
+
+/** As `forward`, to a node of the pool of an upstream. */
+export function forwardToPool(req, upstream, said, lines, holds) {
+  const values = said.split("\n");
+  const init = reading(values);
+  return ask(askPool(upstream, prepare(req, "http://node.invalid", values), values[1], init), init, lines, holds);
+}
+
+// RFC 9110 §9.2.2; a body can be read only once.
+const IDEMPOTENT = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
+const mayRepeat = ({ method, body }) => body === null && IDEMPOTENT.has(method);
+
+async function askPool(upstream, request, session, init) {
+  const repeats = mayRepeat(request);
+  const rest = pathOf(request.url);
+  for (let tried = 0; ;) {
+    const [node, address] = wasm.choose_node(upstream, session, repeats, tried >>> 0, Date.now()).split(" ");
+    if (address === undefined) throw new Error("no node answers");
+    tried |= 1 << node;
+    try {
+      const answer = await fetch(new Request(address + rest, request), init);
+      wasm.settle_node(upstream, session, node, true, Date.now());
+      return answer;
+    } catch (error) {
+      wasm.settle_node(upstream, session, node, false, Date.now());
+      if (!repeats) throw error;
+    }
+  }
+}
+
+// Path and query, as they stand in the URL.
+const pathOf = (url) => url.slice(url.indexOf("/", url.indexOf("://") + 3));
+
+function prepare(req, address, values) {
   const { url } = req;
-  const rest = url.slice(url.indexOf("/", url.indexOf("://") + 3));
+  const rest = pathOf(url);
   const request = new Request(address + rest, req);
   const { headers } = request;
   strip(headers);
@@ -31,12 +71,13 @@ export function forward(req, address, said, lines, holds) {
   const split = url.indexOf("://");
   headers.set("x-forwarded-proto", url.slice(0, split));
   headers.set("x-forwarded-host", url.slice(split + 3, url.length - rest.length));
-  return ask(request, values[0] === "" ? SHARED : OWN, lines, holds);
+  return request;
 }
 
 // BRR-09: what one user is told comes out of no cache between here and the application, and goes into none.
 const OWN = { redirect: "manual", cache: "no-store" };
 const SHARED = { redirect: "manual" };
+const reading = (values) => (values[0] === "" ? SHARED : OWN);
 
 // Without a word of the application, a cache that does not know of cookies would take the answer for everyone's.
 function kept(answer) {
@@ -45,10 +86,10 @@ function kept(answer) {
   return own;
 }
 
-async function ask(request, init, lines, holds) {
+async function ask(asked, init, lines, holds) {
   let answer;
   try {
-    answer = await fetch(request, init);
+    answer = await asked;
     if (init === OWN && answer.webSocket === null && !answer.headers.has("cache-control")) answer = kept(answer);
     if (holds !== null) answer = holds(answer);
   } catch {

@@ -19,7 +19,8 @@ use shared::{
     feed::frames,
     keys::KeySet,
     path::Target,
-    policy::{Policy, Route, Routed},
+    policy::{Policy, Route, Routed, Upstream},
+    pool::{Outcome, Repeat, Tried},
     replica::{Freshness, Replica},
     request::{self, Facts, Presented},
     time::Timestamp,
@@ -30,6 +31,7 @@ use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 use crate::{
     buffers::{exchange, tell_identity},
     own::{Own, session_route, who_am_i},
+    pools::Pools,
     refusal::Refusal,
     settings::{Settings, Trust},
     tokens::{NO_IDENTITY, Tokens},
@@ -47,6 +49,7 @@ struct Gate {
     session_route: Route,
     replica: Replica,
     tokens: Tokens,
+    pools: Pools,
     /// How often each verdict was given, by its name.
     verdicts: BTreeMap<&'static str, u64>,
     frames_refused: u64,
@@ -109,9 +112,11 @@ enum Verdict {
 /// A binding is missing or wrong, or the policy is not one.
 #[wasm_bindgen]
 pub fn configure(bindings: &str, policy: &[u8]) -> Result<(), JsError> {
-    let policy = Policy::decode(policy)?;
+    let mut policy = Policy::decode(policy)?;
+    let settings = Settings::read(bindings, &mut policy)?;
     let gate = Gate {
-        settings: Settings::read(bindings, &policy)?,
+        settings,
+        pools: Pools::of(&policy),
         policy,
         session_route: session_route(),
         replica: Replica::new(),
@@ -123,12 +128,13 @@ pub fn configure(bindings: &str, policy: &[u8]) -> Result<(), JsError> {
     Ok(())
 }
 
-/// The routes in their order, as a JSON list of `{"id", "upstream", "address", "staleness_ms_max"}`.
+/// The routes in their order, as a JSON list of `{"id", "upstream", "address", "staleness_ms_max"}`; the address of a pool is
+/// null.
 #[wasm_bindgen]
 pub fn routes() -> String {
     GATE.with_borrow(|gate| {
         let routes = gate.as_ref().map(|gate| &gate.policy).into_iter().flat_map(|policy| {
-            let address = |route: &Route| policy.upstream(&route.upstream).unwrap_or_default().to_owned();
+            let address = |route: &Route| policy.upstream(&route.upstream).and_then(Upstream::address);
             policy.routes().iter().map(move |route| {
                 let (address, bound) = (address(route), route.staleness_ms_max);
                 json!({ "id": route.id, "upstream": route.upstream, "address": address, "staleness_ms_max": bound })
@@ -180,6 +186,29 @@ pub fn standing(token: &str, route: u8, asked: u8, now_ms: f64) -> u16 {
             None => UNREADY,
         }
     })
+}
+
+/// The node of an upstream's pool for a request of a session (empty for none), as `NODE ADDRESS`; empty if there is no other
+/// than those of `tried`, a bit each. `may_repeat` says whether the request could be sent again.
+#[wasm_bindgen]
+pub fn choose_node(upstream: &str, session: &str, may_repeat: bool, tried: u32, now_ms: f64) -> String {
+    let repeat = if may_repeat { Repeat::May } else { Repeat::MayNot };
+    GATE.with_borrow_mut(|gate| {
+        let chosen = gate.as_mut()?.pools.choose(upstream, session, repeat, Tried(tried), timestamp(now_ms));
+        chosen.map(|(node, address)| format!("{node} {address}"))
+    })
+    .unwrap_or_default()
+}
+
+/// Notes whether that node answered.
+#[wasm_bindgen]
+pub fn settle_node(upstream: &str, session: &str, node: u32, answered: bool, now_ms: f64) {
+    let outcome = if answered { Outcome::Answered } else { Outcome::Failed };
+    GATE.with_borrow_mut(|gate| {
+        if let (Some(gate), Ok(node)) = (gate, usize::try_from(node)) {
+            gate.pools.settle(upstream, session, node, outcome, timestamp(now_ms));
+        }
+    });
 }
 
 /// The `Set-Cookie` lines of new tokens, a line each; of empty ones, those that take the cookies away.
@@ -459,6 +488,7 @@ impl Gate {
             "tokens_cached": self.tokens.len(),
             "frames_refused": self.frames_refused,
             "verdicts": self.verdicts,
+            "pools": self.pools.status(),
         })
     }
 

@@ -8,6 +8,7 @@ pub mod buffers;
 pub mod gate;
 mod hub;
 mod own;
+mod pools;
 mod refusal;
 mod settings;
 mod tokens;

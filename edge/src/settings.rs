@@ -4,11 +4,12 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 use shared::{
     assertion::{AssertionKey, AssertionKeyError},
     cookie::{self, ACCESS_COOKIE, NAME_BYTES_MAX, REFRESH_COOKIE},
     keys::{KeyError, KeySet, PublicKey},
-    policy::{Policy, UPSTREAM_SELF},
+    policy::{Policy, PolicyError, Upstream},
     request::CookieNames,
     resource::Resource,
 };
@@ -30,6 +31,7 @@ struct Bindings {
     clock_skew_ms_max: Option<String>,
     access_cookie: Option<String>,
     refresh_cookie: Option<String>,
+    upstreams: Option<String>,
     assertion_keys: Option<String>,
 }
 
@@ -59,6 +61,15 @@ pub(crate) enum SettingsError {
     /// One name for two cookies.
     #[error("ACCESS_COOKIE and REFRESH_COOKIE must be two names")]
     SameCookie,
+    /// Not addresses by name.
+    #[error(
+        "UPSTREAMS must be a JSON object of addresses by the name of their upstream, such as \
+         {{\"app\":\"http://127.0.0.1:8790\"}}; several of one in a list"
+    )]
+    Upstreams,
+    /// One of them is wrong.
+    #[error("UPSTREAMS: {0}")]
+    Upstream(PolicyError),
     /// Not a list of keys.
     #[error("ASSERTION_KEYS must be a JSON object of keys by the name of their upstream, such as {{\"app\":\"…\"}}")]
     AssertionKeys,
@@ -115,14 +126,15 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Reads the bindings, a JSON object of texts, for the gate of a policy.
+    /// Reads the bindings, a JSON object of texts, for the gate of a policy, whose upstreams may move by them.
     ///
     /// # Errors
     ///
     /// The first binding that is missing or wrong, by name.
-    pub(crate) fn read(json: &str, policy: &Policy) -> Result<Self, SettingsError> {
+    pub(crate) fn read(json: &str, policy: &mut Policy) -> Result<Self, SettingsError> {
         let bindings: Bindings = serde_json::from_str(json)?;
         let trust = trust(&bindings)?;
+        move_upstreams(bindings.upstreams, policy)?;
         let skew_ms = match filled(bindings.clock_skew_ms_max) {
             None => CLOCK_SKEW_MS_DEFAULT,
             Some(text) => match text.parse() {
@@ -176,12 +188,27 @@ fn trust(bindings: &Bindings) -> Result<Trust, SettingsError> {
     }
 }
 
+fn move_upstreams(text: Option<String>, policy: &mut Policy) -> Result<(), SettingsError> {
+    let Some(text) = filled(text) else { return Ok(()) };
+    let moved: BTreeMap<String, Value> = serde_json::from_str(&text).map_err(|_| SettingsError::Upstreams)?;
+    for (name, addresses) in moved {
+        let addresses = match addresses {
+            Value::Array(addresses) => addresses,
+            one => vec![one],
+        };
+        let texts = addresses.iter().map(|address| address.as_str().map(str::to_owned));
+        let addresses = texts.collect::<Option<_>>().ok_or(SettingsError::Upstreams)?;
+        policy.move_upstream(&name, addresses).map_err(SettingsError::Upstream)?;
+    }
+    Ok(())
+}
+
 fn assertion_keys(text: Option<String>, policy: &Policy) -> Result<BTreeMap<String, AssertionKey>, SettingsError> {
     let Some(text) = filled(text) else { return Ok(BTreeMap::new()) };
     let keys: BTreeMap<String, String> = serde_json::from_str(&text).map_err(|_| SettingsError::AssertionKeys)?;
     keys.into_iter()
         .map(|(upstream, key)| {
-            if policy.upstream(&upstream).is_none_or(|address| address == UPSTREAM_SELF) {
+            if policy.upstream(&upstream).is_none_or(Upstream::is_self) {
                 return Err(SettingsError::AssertionUpstream);
             }
             match AssertionKey::from_hex(&key) {

@@ -30,6 +30,7 @@ pub mod path;
 pub mod policy;
 #[cfg(feature = "policy-text")]
 pub mod policy_text;
+pub mod pool;
 pub mod refresh;
 pub mod replica;
 pub mod request;

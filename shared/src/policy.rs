@@ -1,6 +1,6 @@
 //! Route policy: which routes there are, who may use them, and how fresh the gate must be to say so.
 //!
-//! Wire format: `"PCP3"` ‖ postcard of routes and upstreams, made by the build of the edge and read by the gate.
+//! Wire format: `"PCP4"` ‖ postcard of routes and upstreams, made by the build of the edge and read by the gate.
 //!
 //! Invariant: a [`Policy`] exists only checked: ids are unique, upstreams are known and addresses, and no route is hidden by
 //! an earlier one. The first route that matches wins.
@@ -147,6 +147,18 @@ pub enum PolicyError {
         /// What was found.
         found: String,
     },
+    /// No address, too many, or one twice.
+    #[error("upstreams.{upstream}: an upstream must have 1 to {ADDRESSES_MAX} addresses, all of them different")]
+    Addresses {
+        /// The upstream.
+        upstream: String,
+    },
+    /// Addresses for an upstream that is not there.
+    #[error("{upstream:?} is not one of [upstreams] of the policy")]
+    NoUpstream {
+        /// Its name.
+        upstream: String,
+    },
     /// The bound is out of range.
     #[error("routes[{route}].staleness_ms_max: {found} is not from 100 to 300000")]
     Staleness {
@@ -181,7 +193,64 @@ pub enum PolicyError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     routes: Vec<Route>,
-    upstreams: BTreeMap<String, String>,
+    upstreams: BTreeMap<String, Upstream>,
+}
+
+/// The most addresses of an upstream.
+pub const ADDRESSES_MAX: usize = 32;
+
+/// Which of the addresses of an upstream gets a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Affinity {
+    /// That of its session, the same at every gate for as long as it answers; without a session each in turn.
+    #[default]
+    Session,
+    /// Each in turn.
+    None,
+}
+
+/// An application: one address, or a pool of nodes that do the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upstream {
+    /// [`UPSTREAM_SELF`], or where its nodes are.
+    pub addresses: Vec<String>,
+    /// How they are chosen from.
+    pub affinity: Affinity,
+}
+
+impl Upstream {
+    /// At one address.
+    pub fn at(address: &str) -> Self {
+        Self { addresses: Vec::from([address.to_string()]), affinity: Affinity::default() }
+    }
+
+    /// The only address; none of a pool.
+    pub fn address(&self) -> Option<&str> {
+        match self.addresses.as_slice() {
+            [address] => Some(address),
+            _ => None,
+        }
+    }
+
+    /// Whether it is the gate itself.
+    pub fn is_self(&self) -> bool {
+        self.address() == Some(UPSTREAM_SELF)
+    }
+
+    fn check(&self, name: &str) -> Result<(), PolicyError> {
+        let Self { addresses, .. } = self;
+        let is_pool = addresses.len() > 1;
+        let wrong = addresses.iter().find(|address| !is_address(address) || (is_pool && *address == UPSTREAM_SELF));
+        if let Some(found) = wrong {
+            return Err(PolicyError::Address { upstream: name.to_string(), found: found.clone() });
+        }
+        let different: BTreeSet<_> = addresses.iter().collect();
+        if addresses.is_empty() || addresses.len() > ADDRESSES_MAX || different.len() < addresses.len() {
+            return Err(PolicyError::Addresses { upstream: name.to_string() });
+        }
+        Ok(())
+    }
 }
 
 /// Why bytes are no policy.
@@ -198,7 +267,7 @@ pub enum PolicyBytesError {
 /// The upstream that is the gate itself: it answers 204 with what it would have told an application.
 pub const UPSTREAM_SELF: &str = "self";
 
-const MAGIC: &[u8] = b"PCP3";
+const MAGIC: &[u8] = b"PCP4";
 
 /// Whether a request is of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,17 +294,17 @@ pub enum Routed<'a> {
 }
 
 impl Policy {
-    /// Checks routes; `upstreams` are addresses by name.
+    /// Checks routes; `upstreams` are by name.
     ///
     /// # Errors
     ///
     /// The first thing that is wrong, by its route.
-    pub fn new(routes: Vec<Route>, upstreams: BTreeMap<String, String>) -> Result<Self, PolicyError> {
+    pub fn new(routes: Vec<Route>, upstreams: BTreeMap<String, Upstream>) -> Result<Self, PolicyError> {
         if routes.is_empty() || routes.len() > ROUTES_MAX {
             return Err(PolicyError::Count);
         }
-        if let Some((upstream, found)) = upstreams.iter().find(|(_, address)| !is_address(address)) {
-            return Err(PolicyError::Address { upstream: upstream.clone(), found: found.clone() });
+        for (name, upstream) in &upstreams {
+            upstream.check(name)?;
         }
         for (index, route) in routes.iter().enumerate() {
             let earlier = || routes.iter().take(index);
@@ -283,9 +352,29 @@ impl Policy {
         &self.routes
     }
 
-    /// The address of an upstream.
-    pub fn upstream(&self, name: &str) -> Option<&str> {
-        self.upstreams.get(name).map(String::as_str)
+    /// An upstream.
+    pub fn upstream(&self, name: &str) -> Option<&Upstream> {
+        self.upstreams.get(name)
+    }
+
+    /// The upstreams, by name.
+    pub fn upstreams(&self) -> &BTreeMap<String, Upstream> {
+        &self.upstreams
+    }
+
+    /// With other addresses for an upstream.
+    ///
+    /// # Errors
+    ///
+    /// There is no such upstream, or the addresses are none.
+    pub fn move_upstream(&mut self, name: &str, addresses: Vec<String>) -> Result<(), PolicyError> {
+        let Some(upstream) = self.upstreams.get_mut(name) else {
+            return Err(PolicyError::NoUpstream { upstream: name.to_string() });
+        };
+        let moved = Upstream { addresses, affinity: upstream.affinity };
+        moved.check(name)?;
+        *upstream = moved;
+        Ok(())
     }
 
     /// Finds the route of a request.

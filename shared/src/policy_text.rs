@@ -25,7 +25,10 @@ use toml::Spanned;
 
 use crate::{
     id::{Role, TenantId},
-    policy::{Access, Assurance, OnStale, PathPattern, Policy, PolicyError, Requirements, Route, STALENESS_MS_DEFAULT},
+    policy::{
+        Access, Affinity, Assurance, OnStale, PathPattern, Policy, PolicyError, Requirements, Route,
+        STALENESS_MS_DEFAULT, Upstream,
+    },
 };
 
 /// Why a text is no policy: `file:line: field: what is wrong`.
@@ -43,10 +46,34 @@ pub struct PolicyTextError {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    upstreams: BTreeMap<String, Spanned<String>>,
+    upstreams: BTreeMap<String, Spanned<UpstreamText>>,
     #[serde(default)]
     defaults: Defaults,
     routes: Vec<Spanned<RouteText>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "an address, or { addresses = [\"…\"], affinity = \"session\" or \"none\" }")]
+enum UpstreamText {
+    Address(String),
+    Pool(PoolText),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PoolText {
+    addresses: Vec<String>,
+    #[serde(default)]
+    affinity: Affinity,
+}
+
+impl From<UpstreamText> for Upstream {
+    fn from(text: UpstreamText) -> Self {
+        match text {
+            UpstreamText::Address(address) => Self::at(&address),
+            UpstreamText::Pool(PoolText { addresses, affinity }) => Self { addresses, affinity },
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -111,13 +138,16 @@ pub fn parse(file: &str, text: &str) -> Result<Policy, PolicyTextError> {
     }
     let starts_of_upstreams: BTreeMap<_, _> =
         read.upstreams.iter().map(|(name, address)| (name.clone(), address.span().start)).collect();
-    let upstreams = read.upstreams.into_iter().map(|(name, address)| (name, address.into_inner())).collect();
+    let upstreams = read.upstreams.into_iter().map(|(name, address)| (name, address.into_inner().into())).collect();
     Policy::new(routes, upstreams).map_err(|error| {
-        if let PolicyError::Address { upstream, .. } = &error {
+        if let PolicyError::Address { upstream, .. } | PolicyError::Addresses { upstream } = &error {
             return fail(starts_of_upstreams.get(upstream).copied().unwrap_or(0), error.to_string());
         }
         let route = match &error {
-            PolicyError::Count | PolicyError::Address { .. } => None,
+            PolicyError::Count
+            | PolicyError::Address { .. }
+            | PolicyError::Addresses { .. }
+            | PolicyError::NoUpstream { .. } => None,
             PolicyError::DuplicateId { route, .. }
             | PolicyError::UnknownUpstream { route, .. }
             | PolicyError::Staleness { route, .. }
@@ -228,7 +258,25 @@ mod tests {
         assert_eq!((route.sign_in.as_deref(), &policy.routes()[1].sign_in), (Some("/in"), &None));
         let requirements = Requirements { roles_any: ["admin".parse().unwrap()].into(), ..Requirements::default() };
         assert_eq!(route.access, Access::Session(requirements));
-        assert_eq!(policy.upstream("app"), Some("http://127.0.0.1:8790"));
+        assert_eq!(policy.upstream("app"), Some(&Upstream::at("http://127.0.0.1:8790")));
+    }
+
+    #[test]
+    fn an_upstream_may_be_a_pool() {
+        let with = |upstream: &str| format!("[upstreams]\napp = {upstream}\n{}path = \"/a\"\n", &HEAD[43..]);
+        let pool = parse("p", &with("{ addresses = [\"http://a:1\", \"http://b:1\"], affinity = \"none\" }")).unwrap();
+        let addresses = ["http://a:1", "http://b:1"].map(str::to_owned).to_vec();
+        assert_eq!(pool.upstream("app"), Some(&Upstream { addresses, affinity: Affinity::None }));
+        for (wrong, problem) in [
+            (
+                "{ addresses = [] }",
+                "p:2: upstreams.app: an upstream must have 1 to 32 addresses, all of them different",
+            ),
+            ("{ addresses = [\"a\"], colour = 1 }", "p:2: an address, or { addresses ="),
+        ] {
+            let said = parse("p", &with(wrong)).unwrap_err().to_string();
+            assert!(said.contains(problem), "{said}");
+        }
     }
 
     #[test]

@@ -182,7 +182,7 @@ mod tests {
     use std::{collections::BTreeMap, format, vec};
 
     use super::*;
-    use crate::policy::{Assurance, OnStale, PathPattern, Requirements};
+    use crate::policy::{Assurance, OnStale, PathPattern, Requirements, Upstream};
 
     const NAMES: CookieNames<'_> = CookieNames { access: "at", refresh: "rt" };
 
@@ -256,7 +256,8 @@ mod tests {
 
     #[test]
     fn the_raw_path_is_what_is_routed() {
-        let policy = Policy::new(vec![route(Access::Anonymous)], BTreeMap::from([("self".into(), "self".into())]));
+        let policy =
+            Policy::new(vec![route(Access::Anonymous)], BTreeMap::from([("self".into(), Upstream::at("self"))]));
         let policy = policy.unwrap();
         let at = |path: &str| {
             let url = format!("http://h{path}");

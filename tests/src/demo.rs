@@ -1,17 +1,24 @@
 //! The demonstration application in this process, and Chromium to open its page with.
 
-use std::{env, net::SocketAddr, path::PathBuf};
+use std::{
+    env,
+    future::ready,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+};
 
 use ::demo::{Origin, guarded, router};
 use anyhow::Context as _;
-use tokio::{net::TcpListener, task::JoinHandle};
+use axum::{http::HeaderValue, middleware::map_response, response::Response};
+use tokio::runtime::{Builder, Runtime};
 
-use crate::{ASSERTION_KEY, TestOrigin, in_node};
+use crate::{ASSERTION_KEY, TestOrigin, eventually, in_node};
 
-/// The application, which signs people in at an origin of the test; it ends when it is dropped.
+/// The application, which signs people in at an origin of the test; it ends when it is dropped, with all its connections.
 pub struct TestDemo {
     address: SocketAddr,
-    serving: JoinHandle<()>,
+    /// Its own, so that nothing of it outlives it.
+    runtime: Option<Runtime>,
 }
 
 impl TestDemo {
@@ -21,15 +28,39 @@ impl TestDemo {
     ///
     /// No port.
     pub async fn start(origin: &TestOrigin) -> anyhow::Result<Self> {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), origin).await
+    }
+
+    /// As [`Self::start`], at this address. Its answers name it in `x-node`.
+    ///
+    /// # Errors
+    ///
+    /// The address is taken for long.
+    pub async fn start_at(address: SocketAddr, origin: &TestOrigin) -> anyhow::Result<Self> {
         let guard = guarded(&origin.base().parse()?, origin.issuer(), origin.feed_key(), ASSERTION_KEY)?;
         guard.ready().await;
         let router = router(Origin::new(origin.base().parse()?, origin.management_key().into())?, &guard);
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        // Connections of before may still be ending there.
+        let listener = eventually("the address", async || TcpListener::bind(address).ok()).await?;
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let serving = tokio::spawn(async move {
-            let _ = axum::serve(listener, router).await;
+        let name = HeaderValue::try_from(format!("http://{address}"))?;
+        let router = router.layer(map_response(move |mut response: Response| {
+            response.headers_mut().insert("x-node", name.clone());
+            ready(response)
+        }));
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        runtime.spawn(async move {
+            if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
+                let _ = axum::serve(listener, router).await;
+            }
         });
-        Ok(Self { address, serving })
+        Ok(Self { address, runtime: Some(runtime) })
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -40,7 +71,9 @@ impl TestDemo {
 
 impl Drop for TestDemo {
     fn drop(&mut self) {
-        self.serving.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use nix::{
     unistd::Pid,
 };
 use reqwest::{Client, Method, RequestBuilder, redirect};
+use serde::Serialize;
 use serde_json::{Value, json};
 use shared::policy_text;
 use tempfile::TempDir;
@@ -52,9 +53,9 @@ impl GateSettings {
         self
     }
 
-    /// With the address of an upstream of the policy.
+    /// With the address of an upstream of the policy, or those of a pool.
     #[must_use]
-    pub fn with_upstream(self, name: &str, address: &str) -> Self {
+    pub fn with_upstream(self, name: &str, address: impl Serialize) -> Self {
         let value = json!({ name: address }).to_string();
         self.with("UPSTREAMS", &value)
     }

@@ -41,7 +41,16 @@ impl TestUpstream {
     ///
     /// No port.
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::start_at("127.0.0.1:0").await
+    }
+
+    /// As [`Self::start`], at this place.
+    ///
+    /// # Errors
+    ///
+    /// It is taken.
+    pub async fn start_at(place: &str) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(place).await?;
         let address = format!("http://{}", listener.local_addr()?);
         let router = Router::new()
             .route("/{area}/ws", get(socket))

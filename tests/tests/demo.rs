@@ -22,7 +22,7 @@ async fn start() -> anyhow::Result<Demonstration> {
     });
     let origin = origin.await?;
     let demo = TestDemo::start(&origin).await?;
-    let settings = GateSettings::of(&origin).with_upstream("app", &demo.base());
+    let settings = GateSettings::of(&origin).with_upstream("app", demo.base());
     let gate = place.start(settings.with("ASSERTION_KEYS", &format!(r#"{{"app":"{ASSERTION_KEY}"}}"#))).await?;
     gate.ready().await?;
     Ok(Demonstration { origin, gate, _demo: demo, _directory: directory })

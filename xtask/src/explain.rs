@@ -99,8 +99,8 @@ fn describe(told: &mut String, policy: &Policy, route: &Route) -> fmt::Result {
             writeln!(told, "  on_stale   {otherwise}")?;
         }
     }
-    let address = policy.upstream(&route.upstream).unwrap_or_default();
-    writeln!(told, "  upstream   {} = {address}", route.upstream)
+    let addresses = policy.upstream(&route.upstream).map(|upstream| upstream.addresses.join(", ")).unwrap_or_default();
+    writeln!(told, "  upstream   {} = {addresses}", route.upstream)
 }
 
 fn demands(Requirements { roles_any, scope_all, acr_any, max_age_s, tenant }: &Requirements) -> String {

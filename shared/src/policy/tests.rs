@@ -24,7 +24,7 @@ fn for_methods(id: &str, path: &str, methods: &[&str]) -> Route {
 }
 
 fn policy(routes: Vec<Route>) -> Result<Policy, PolicyError> {
-    Policy::new(routes, BTreeMap::from([("app".into(), "http://127.0.0.1:8790".into())]))
+    Policy::new(routes, BTreeMap::from([("app".into(), Upstream::at("http://127.0.0.1:8790"))]))
 }
 
 fn found(policy: &Policy, method: &str, host: Option<&str>, path: &str) -> Option<String> {
@@ -127,7 +127,7 @@ fn a_policy_survives_its_bytes_and_other_bytes_are_none() {
     let longer = [bytes.as_slice(), &[0]].concat();
     assert_eq!(Policy::decode(&longer), Err(PolicyBytesError::Malformed));
 
-    let hidden = (vec![route("a", "/*"), route("b", "/x")], BTreeMap::from([("app", "self")]));
+    let hidden = (vec![route("a", "/*"), route("b", "/x")], BTreeMap::from([("app", Upstream::at("self"))]));
     let bytes = postcard::to_extend(&hidden, MAGIC.to_vec()).unwrap();
     let error = PolicyError::Shadowed { route: 1, by: "a".into() };
     assert_eq!(Policy::decode(&bytes), Err(PolicyBytesError::Policy(error)), "bytes are checked like a file");
@@ -135,7 +135,8 @@ fn a_policy_survives_its_bytes_and_other_bytes_are_none() {
 
 #[test]
 fn an_upstream_is_an_address_without_a_path() {
-    let with = |address: &str| Policy::new(vec![route("a", "/*")], BTreeMap::from([("app".into(), address.into())]));
+    let with =
+        |address: &str| Policy::new(vec![route("a", "/*")], BTreeMap::from([("app".into(), Upstream::at(address))]));
     for address in ["self", "http://127.0.0.1:8790", "https://app.example", "http://[::1]:80"] {
         assert!(with(address).is_ok(), "{address}");
     }
@@ -182,4 +183,28 @@ fn a_place_to_sign_in_is_a_path_or_a_url_of_https() {
     let with = |access| policy(vec![Route { sign_in: Some("/sign-in".into()), access, ..route("a", "/a") }]);
     assert!(with(Access::Session(Requirements::default())).is_ok());
     assert!(matches!(with(Access::Anonymous), Err(PolicyError::SignIn { .. })));
+}
+
+#[test]
+fn an_upstream_has_one_address_or_a_pool_of_different_ones() {
+    let with = |addresses: &[&str]| {
+        let addresses = addresses.iter().map(|address| (*address).into()).collect();
+        let upstream = Upstream { addresses, affinity: Affinity::Session };
+        Policy::new(vec![route("a", "/a")], BTreeMap::from([("app".into(), upstream)]))
+    };
+    let policy = with(&["http://a:1", "http://b:1"]).unwrap();
+    assert_eq!(Policy::decode(&policy.encode().unwrap()), Ok(policy.clone()));
+    assert_eq!(policy.upstream("app").and_then(Upstream::address), None);
+    assert!(with(&["self"]).is_ok_and(|policy| policy.upstream("app").is_some_and(Upstream::is_self)));
+    let wrong = PolicyError::Addresses { upstream: "app".into() };
+    assert_eq!(with(&[]), Err(wrong.clone()));
+    assert_eq!(with(&["http://a:1", "http://a:1"]), Err(wrong));
+    assert!(matches!(with(&["http://a:1", "self"]), Err(PolicyError::Address { .. })));
+
+    let mut moved = policy.clone();
+    assert_eq!(moved.move_upstream("app", vec!["http://c:1".into()]), Ok(()));
+    assert_eq!(moved.upstream("app").and_then(Upstream::address), Some("http://c:1"));
+    let nobody = PolicyError::NoUpstream { upstream: "b".into() };
+    assert_eq!(moved.move_upstream("b", vec!["http://c:1".into()]), Err(nobody));
+    assert!(moved.move_upstream("app", vec!["c".into()]).is_err());
 }
