@@ -97,6 +97,19 @@ impl GatePlace {
         Ok(self)
     }
 
+    /// Has the gate believe what a proxy says of the scheme.
+    ///
+    /// # Errors
+    ///
+    /// The configuration of the build has another form than it had.
+    pub fn behind_proxy(self) -> anyhow::Result<Self> {
+        let file = self.directory.path().join("workerd.capnp");
+        let (config, plain) = (fs::read_to_string(&file)?, "http = ()");
+        ensure!(config.contains(plain), "no plain socket in workerd.capnp");
+        fs::write(&file, config.replace(plain, "http = (forwardedProtoHeader = \"X-Forwarded-Proto\")"))?;
+        Ok(self)
+    }
+
     /// The hub, as the origin's configuration names it.
     pub fn hub(&self) -> Hub {
         Hub { name: "local".to_owned(), url: format!("http://127.0.0.1:{}/.portcullis/hubs/local/frames", self.port) }
