@@ -81,8 +81,9 @@ pub(super) struct Peer {
     pub(super) kind: Kind,
     /// By operation.
     pub(super) samples: [Samples; 4],
-    pub(super) redis: Redis,
+    // Ends before its Redis does, so that it has nothing to complain of.
     process: Process,
+    pub(super) redis: Redis,
     address: SocketAddr,
 }
 
