@@ -268,7 +268,8 @@ impl AccessToken {
 
     /// Raises the floors that this token proves, until tokens of their time have expired. Only for a token in its time.
     pub fn teach(&self, replica: &mut Replica, margin: Duration) {
-        // An older token of the same scope was issued before this one and lives no longer than it, given equal lifetimes.
+        // An older token of the same scope was issued before this one and lives hardly longer than it; for one that does, the
+        // feed brings the floor itself, which is kept longer.
         let forget_at = Timestamp::from_secs(self.claims.exp).saturating_add(margin);
         for (kind, key, version) in self.scopes() {
             if kind != ScopeKind::SigningKey {
@@ -289,6 +290,15 @@ impl AccessToken {
         .into_iter()
         .flatten()
     }
+}
+
+/// How long the access tokens of a session live: less than `longest` by a part of `percent` (at most 100) that the id of the
+/// session decides, so that sessions which were opened together are not renewed together.
+pub fn spread(longest: Duration, percent: u64, session: &SessionId) -> Duration {
+    let [.., a, b, c, d] = *session.as_bytes();
+    let part = u128::from(u32::from_be_bytes([a, b, c, d]));
+    let less_ms = (longest.as_millis().saturating_mul(percent.min(100).into()).saturating_mul(part) / 100) >> 32;
+    longest.saturating_sub(Duration::from_millis(u64::try_from(less_ms).unwrap_or(0)))
 }
 
 /// RFC 9068 §4: `at+jwt`, with or without `application/`; media types are compared without case (RFC 7515 §4.1.9).

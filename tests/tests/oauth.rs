@@ -26,6 +26,7 @@ async fn origin(directory: &tempfile::TempDir) -> anyhow::Result<TestOrigin> {
         let backend = Client::confidential("backend", Some(secret), None);
         let limited = Client { scopes: Some(vec!["read".into(), "write".into()]), access_ttl_s: Some(60), ..backend };
         let resource = Client { id: "resource".into(), introspects: Introspects::Any, ..limited.clone() };
+        config.tokens.access_ttl_spread_percent = 0;
         config.clients.extend([limited, resource, Client::confidential("signer", None, Some(jwks))]);
     })
     .await

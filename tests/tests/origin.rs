@@ -246,6 +246,7 @@ async fn a_floor_outlives_tokens_of_an_earlier_configuration() -> Tested {
         let directory = tempfile::tempdir()?;
         let origin = TestOrigin::start_with(directory.path(), |config| {
             config.tokens.access_ttl_s = before_s;
+            config.tokens.access_ttl_spread_percent = 0;
             config.feed.remember_s = 0;
         });
         let origin = origin.await?;

@@ -48,6 +48,8 @@ pub struct Tokens {
     pub algorithm: SigningAlgorithm,
     /// Lifetime of an access token.
     pub access_ttl_s: u64,
+    /// By how much of that an access token may expire earlier.
+    pub access_ttl_spread_percent: u64,
     /// How long a signing key is published before tokens are signed with it.
     pub key_lead_s: u64,
     /// How long a signing key is used; 0 for as long as nobody rotates it.
@@ -69,6 +71,7 @@ impl Default for Tokens {
             audience: "portcullis".to_owned(),
             algorithm: SigningAlgorithm::Ed25519,
             access_ttl_s: 300,
+            access_ttl_spread_percent: 10,
             key_lead_s: 300,
             key_rotation_s: 2_592_000,
             retry_window_s: 30,

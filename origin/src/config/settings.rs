@@ -100,6 +100,12 @@ const SETTINGS: &[Setting] = &[
         rule: Rule::Number { min: 60, max: 3_600, value: |c| c.tokens.access_ttl_s },
     },
     Setting {
+        key: "tokens.access_ttl_spread_percent",
+        about: "By how much of its lifetime a token may expire earlier; its session decides, so that a mass login is no mass \
+                refresh.",
+        rule: Rule::Number { min: 0, max: 50, value: |c| c.tokens.access_ttl_spread_percent },
+    },
+    Setting {
         key: "tokens.key_lead_s",
         about: "How long a signing key is published before it signs: longer than any verifier keeps the JWKS.",
         rule: Rule::Number { min: 1, max: 86_400, value: |c| c.tokens.key_lead_s },

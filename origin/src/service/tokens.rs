@@ -6,7 +6,7 @@ use shared::{
     refresh::Generation,
     session::{Live, Session},
     time::Timestamp,
-    token::{Claims, Issue, TOKEN_BYTES_MAX},
+    token::{Claims, Issue, TOKEN_BYTES_MAX, spread},
 };
 
 use super::{Service, ServiceError};
@@ -36,7 +36,8 @@ impl Service {
     ) -> Result<Tokens, ServiceError> {
         let jti = Base64UrlUnpadded::encode_string(&shell::random()?);
         let client = self.clients.get(&live.session().client_id);
-        let lifetime = client.and_then(|client| client.access_ttl()).unwrap_or(self.access_ttl);
+        let longest = client.and_then(|client| client.access_ttl()).unwrap_or(self.access_ttl);
+        let lifetime = spread(longest, self.access_ttl_spread_percent, id);
         let issue = Issue { issuer: &self.issuer, audience: &self.audience, jti: &jti, lifetime };
         let claims = Claims { scope: self.scope_of(live.session(), scope), ..Claims::mint(live, id, &issue, now) };
         let json = serde_json::to_vec(&claims).map_err(|_| ServiceError::Library)?;

@@ -316,3 +316,31 @@ fn a_minted_token_carries_what_the_session_knows_and_nothing_more() {
     let claims = Claims::mint(&live, &SessionId::from_random([0; 16]), &longer, now);
     assert_eq!(claims.exp, session.idle_expires_at.as_secs(), "a token never outlives its session");
 }
+
+/// Ten thousand sessions that are opened within one second are renewed over all of the spread, round after round.
+#[test]
+fn a_crowd_that_came_at_once_does_not_come_back_at_once() {
+    const SESSIONS: u64 = 10_000;
+    let longest = Duration::from_secs(300);
+    // As random as any: the products of a counter and an odd number, mixed.
+    let id = |number: u64| {
+        let mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        SessionId::from_random(u128::from(mixed ^ mixed >> 27).to_be_bytes())
+    };
+    for round in 1..=3 {
+        let mut per_second = std::collections::BTreeMap::new();
+        for number in 0..SESSIONS {
+            let lifetime = spread(longest, 10, &id(number));
+            assert!((Duration::from_secs(270)..=longest).contains(&lifetime));
+            assert_eq!(lifetime, spread(longest, 10, &id(number)), "the same at every refresh");
+            let opened_ms = number * 1_000 / SESSIONS;
+            let due_ms = opened_ms + u64::try_from(lifetime.as_millis()).unwrap() * round;
+            *per_second.entry(due_ms / 1_000).or_insert(0_u64) += 1;
+        }
+        let seconds = 30 * round;
+        let (peak, mean) = (per_second.values().max().unwrap(), SESSIONS / seconds);
+        assert!(*peak < mean * 3 / 2, "round {round}: {peak} in a second, {mean} on average");
+    }
+    assert_eq!(spread(longest, 0, &id(1)), longest, "the twin: without a spread all come at once");
+}
