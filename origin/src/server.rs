@@ -27,7 +27,7 @@ use crate::{
     keys::{AnswerSealer, Keys},
     service::{Service, lifetimes::LOOK_EVERY},
     shell,
-    store::{AnyStore, StoreError},
+    store::{self, AnyStore, StoreError},
     telemetry::metrics::{self, Metrics},
     transfer,
 };
@@ -97,6 +97,7 @@ impl Server {
         let (stop_feed, feed_stopped) = watch::channel(false);
         let mut tasks = spawn_tasks(Arc::clone(&feed), &config, metrics, &feed_stopped)?;
         tasks.spawn(audit_writer.run());
+        tasks.spawn(store::watch::run(store.as_ref().clone(), feed_stopped.clone()));
         tasks.spawn(keep_lifetimes_noted(service, feed_stopped.clone()));
         let serving = tokio::spawn(lanes::serve(listener, router, stopped));
         tracing::info!(event = "sys_startup", %address, store = %config.store.url, hubs = config.hubs.len());
@@ -184,6 +185,7 @@ async fn keep_lifetimes_noted(service: Arc<Service>, mut stopped: watch::Receive
             _ = ticks.tick() => {}
             _ = stopped.wait_for(|stopped| *stopped) => return,
         }
+        service.gauge_caches();
         if let Err(error) = service.note_lifetimes(shell::now()).await {
             tracing::warn!(event = "lifetimes_not_noted", reason = %error);
         }

@@ -43,6 +43,7 @@ mod write;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use metrics::gauge;
 use moka::sync::Cache;
 use shared::{
     id::{SubjectId, TenantId},
@@ -60,6 +61,7 @@ use crate::{
     feed::Feed,
     keys::{Keys, Peppers, session_tags},
     store::{AnyStore, StoreError},
+    telemetry::metrics::{CACHE_ENTRIES, CACHES},
 };
 
 /// A floor is kept this much longer than any token that it concerns, beside the clock skew.
@@ -148,6 +150,14 @@ impl Service {
     /// It does not.
     pub async fn check_store(&self) -> Result<(), StoreError> {
         self.store.ping().await
+    }
+
+    /// Tells how many records the caches hold.
+    pub(crate) fn gauge_caches(&self) {
+        let entries = [self.subjects.entry_count(), self.tenants.entry_count(), self.everyone.entry_count()];
+        for (cache, entries) in CACHES.into_iter().zip(entries) {
+            gauge!(CACHE_ENTRIES, "cache" => cache).set(entries as f64);
+        }
     }
 
     /// A floor that outlives every token under it that was made until `now`, and every backup of the store that may be put

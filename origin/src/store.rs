@@ -12,6 +12,7 @@ mod embedded;
 mod error;
 mod key;
 mod redis;
+pub(crate) mod watch;
 
 #[cfg(test)]
 pub(crate) mod contract;
@@ -196,6 +197,11 @@ pub trait Store: Send + Sync {
     /// Everything that is kept, piece by piece. What is written or forgotten meanwhile may or may not be part of it; a store
     /// that nobody writes to is told whole, though a thing may be told twice.
     fn scan(&self, from: Place) -> Answer<'_, Scanned>;
+
+    /// What decides now whether acknowledged writes are kept; nothing, if that is settled when the store is opened.
+    fn durability(&self) -> Answer<'_, doctor::Report> {
+        Box::pin(async { Ok(doctor::Report::new(Vec::new(), &[])) })
+    }
 
     /// Whether the store answers.
     fn ping(&self) -> Answer<'_, ()>;

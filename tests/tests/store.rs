@@ -225,3 +225,26 @@ async fn every_key_of_a_session_runs_out_and_the_index_names_no_other() -> Teste
     origin.stop().await;
     Ok(())
 }
+
+/// SES-18: a store that is set up otherwise while it is in use is told of, by the name of the risk; so is the way back.
+#[tokio::test]
+async fn a_store_that_becomes_unsafe_is_told_of() -> Tested {
+    let (redis, directory) = (TestRedis::start().await?, tempfile::tempdir()?);
+    let choose = |config: &mut ::origin::config::Config| config.store.url = StoreUrl::from(redis.url());
+    let origin = TestOrigin::start_with(directory.path(), choose).await?;
+    let says = async |value: &str| {
+        let line = format!("portcullis_store_risks{{risk=\"fsync-everysec\"}} {value}");
+        let told = async || {
+            let metrics = origin.request(Method::GET, "/metrics").send().await.ok()?.text().await.ok()?;
+            metrics.lines().any(|found| found == line).then_some(())
+        };
+        eventually("the metrics to tell of the risk", told).await
+    };
+    says("0").await?;
+    redis.cli(&["CONFIG", "SET", "appendfsync", "everysec"])?;
+    says("1").await?;
+    redis.cli(&["CONFIG", "SET", "appendfsync", "always"])?;
+    says("0").await?;
+    origin.stop().await;
+    Ok(())
+}

@@ -10,6 +10,7 @@ use shared::{
 
 use super::{
     Changed, Service, ServiceError, events,
+    surroundings::looked_up,
     write::{Change, Target},
 };
 use crate::{shell, store::Key, telemetry::metrics::REVOCATIONS};
@@ -62,7 +63,7 @@ impl Service {
     /// The record of everyone, not under its floor.
     pub(super) async fn everyone_record(&self, now: Timestamp) -> Result<Versions, ServiceError> {
         let floor = self.feed.lowest(&FloorKey::everyone());
-        if let Some(cached) = self.everyone.get(&()).filter(|cached| cached.version >= floor) {
+        if let Some(cached) = looked_up("everyone", self.everyone.get(&()), |cached| cached.version >= floor) {
             return Ok(cached);
         }
         let stored = self.store.load(&Key::Everyone).await?;

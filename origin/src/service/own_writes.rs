@@ -10,7 +10,10 @@ use super::{
     step_up::StepUpSession,
     subjects::Command,
 };
-use crate::store::{AnyStore, faulty::FaultyStore};
+use crate::{
+    store::{AnyStore, faulty::FaultyStore},
+    telemetry::metrics::Metrics,
+};
 
 /// Two origins of which neither follows the log, both with alice in their caches, and a store.
 async fn two_origins() -> (Service, Service, AnyStore) {
@@ -74,4 +77,35 @@ async fn a_session_that_was_ended_elsewhere_is_not_changed() {
     assert!(other.set_scope(opened.session_id, Some("read".to_owned())).await.is_err());
     assert!(refresh(&other, &opened.tokens.refresh_token).await.is_err());
     assert!(claims(&origin(&store).await, &opened.tokens.access_token).await.is_none());
+}
+
+/// I1: whatever an origin makes from a copy that another origin's command has made stale is refused by everyone who has heard
+/// of the command, and its twin from a fresh copy is not; hits, misses and stale copies are counted.
+#[tokio::test]
+async fn a_stale_copy_makes_only_what_is_refused_already() {
+    let lookups = |outcome: &str| {
+        let series = format!("portcullis_cache_lookups_total{{cache=\"subject\",outcome=\"{outcome}\"}} ");
+        let text = Metrics::install().render();
+        let line = text.lines().find_map(|line| line.strip_prefix(&series)).map(str::to_owned);
+        line.unwrap_or_default().parse::<u64>().unwrap()
+    };
+    let (one, other, store) = two_origins().await;
+    let opened = other.open(request("alice", "acme")).await.unwrap();
+    let hits = lookups("hit");
+    one.change_subject("alice".parse().unwrap(), Command::SetRoles(vec!["admin".parse().unwrap()])).await.unwrap();
+    // It holds alice as she was, and has not heard.
+    let stale = refresh(&other, &opened.tokens.refresh_token).await.unwrap();
+    assert!(lookups("hit") > hits);
+    let judge = origin(&store).await;
+    assert!(claims(&judge, &stale.access_token).await.is_none());
+    let misses = lookups("miss");
+    let fresh = refresh(&judge, &stale.refresh_token).await.unwrap();
+    assert!(lookups("miss") > misses);
+    assert_eq!(claims(&judge, &fresh.access_token).await.unwrap().roles.len(), 1);
+    // Once it has heard, its copy is under the floor, and is read again.
+    let before = lookups("stale");
+    other.feed.follow(std::time::Duration::ZERO).await.unwrap();
+    let heard = refresh(&other, &fresh.refresh_token).await.unwrap();
+    assert!(lookups("stale") > before);
+    assert_eq!(claims(&judge, &heard.access_token).await.unwrap().roles.len(), 1);
 }

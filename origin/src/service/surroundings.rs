@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use metrics::counter;
 use shared::{
     codec::Record as _,
     id::{SessionId, SubjectId, TenantId},
@@ -20,7 +21,7 @@ use super::{
     everyone::everyone_or_first,
     write::{Change, Target},
 };
-use crate::store::Key;
+use crate::{store::Key, telemetry::metrics::CACHE_LOOKUPS};
 
 /// The records and floors around one session.
 pub(super) struct Around {
@@ -144,7 +145,7 @@ impl Service {
         now: Timestamp,
     ) -> Result<Option<Arc<Subject>>, ServiceError> {
         let floor = self.feed.lowest(&FloorKey::subject(id));
-        if let Some(cached) = self.subjects.get(id).filter(|cached| cached.versions.version >= floor) {
+        if let Some(cached) = looked_up("subject", self.subjects.get(id), |cached| cached.versions.version >= floor) {
             return Ok(Some(cached));
         }
         let Some(bytes) = self.store.load(&Key::Subject(id.clone())).await? else { return Ok(None) };
@@ -167,7 +168,7 @@ impl Service {
     /// A tenant's record, made now if there is none, not under its floor.
     pub(super) async fn tenant_record(&self, id: &TenantId, now: Timestamp) -> Result<Versions, ServiceError> {
         let floor = self.feed.lowest(&FloorKey::tenant(id));
-        if let Some(cached) = self.tenants.get(id).filter(|cached| cached.version >= floor) {
+        if let Some(cached) = looked_up("tenant", self.tenants.get(id), |cached| cached.version >= floor) {
             return Ok(cached);
         }
         let (_, versions) = self.change(&tenant_target(id), now, heal_tenant, |_| None).await?;
@@ -180,6 +181,18 @@ impl Service {
     pub(super) fn keep_tenant(&self, id: &TenantId, versions: Versions) {
         self.tenants.insert(id.clone(), versions);
     }
+}
+
+/// What a cache holds, if it is not under its floor; counted.
+pub(super) fn looked_up<T>(cache: &'static str, held: Option<T>, is_fresh: impl FnOnce(&T) -> bool) -> Option<T> {
+    let is_fresh = held.as_ref().map(is_fresh);
+    let outcome = match is_fresh {
+        Some(true) => "hit",
+        Some(false) => "stale",
+        None => "miss",
+    };
+    counter!(CACHE_LOOKUPS, "cache" => cache, "outcome" => outcome).increment(1);
+    held.filter(|_| is_fresh == Some(true))
 }
 
 pub(super) fn subject_target(id: &SubjectId) -> Target {

@@ -46,9 +46,9 @@ use self::{
 };
 use super::{
     Answer, AnyStore, Entries, Indexed, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped, Written,
-    doctor::Report,
+    doctor::{Report, refuse_risks},
 };
-use crate::config::{self, Acknowledge};
+use crate::config::{self, Acknowledge, Risk};
 
 /// How often the head is asked for while nothing is appended by this process: what another origin appended is seen
 /// this much later at most.
@@ -64,7 +64,7 @@ const TRIM_MAX: u64 = 1_000;
 /// The address is malformed, nobody answers, or something may be lost.
 pub(super) async fn open(config: &config::Store) -> Result<AnyStore, StoreError> {
     let store = connect(config).await?;
-    store.check_durability(config).await?;
+    refuse_risks(&store.examine_durability().await?)?;
     Ok(AnyStore::new(store))
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn open(config: &config::Store) -> Result<AnyStore, StoreError>
 ///
 /// The address is malformed, or nobody answers.
 pub(super) async fn examine(config: &config::Store, skew_max: Duration) -> Result<Report, StoreError> {
-    connect(config).await?.examine(config, skew_max).await
+    connect(config).await?.examine(skew_max).await
 }
 
 async fn connect(config: &config::Store) -> Result<RedisStore, StoreError> {
@@ -99,6 +99,7 @@ async fn connect(config: &config::Store) -> Result<RedisStore, StoreError> {
         scripts: Scripts::new(),
         timeout,
         acknowledge: config.acknowledge,
+        accept: config.accept.clone(),
         head: watch::channel(Cursor(0)).0,
         swept: Mutex::default(),
         calls: AtomicU64::new(0),
@@ -119,6 +120,7 @@ struct RedisStore {
     scripts: Scripts,
     timeout: Duration,
     acknowledge: Acknowledge,
+    accept: Vec<Risk>,
     head: watch::Sender<Cursor>,
     /// How far the sweep for sessions that are over has come.
     swept: Mutex<Place>,
@@ -348,6 +350,10 @@ impl Store for RedisStore {
 
     fn scan(&self, from: Place) -> Answer<'_, Scanned> {
         Box::pin(async move { self.scan_from(&from).await })
+    }
+
+    fn durability(&self) -> Answer<'_, Report> {
+        Box::pin(self.examine_durability())
     }
 
     fn ping(&self) -> Answer<'_, ()> {

@@ -6,6 +6,7 @@
 
 use std::sync::OnceLock;
 
+use crate::config::Risk;
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use shared::session::{EndReason, Limit, ReuseClass, Tier};
@@ -30,6 +31,14 @@ pub const LIMIT_EXCEEDED: &str = "portcullis_sessions_limit_exceeded_total";
 pub const REVOCATIONS: &str = "portcullis_revocations_total";
 /// Introspections by `active`.
 pub const INTROSPECTIONS: &str = "portcullis_introspections_total";
+/// Questions to the caches of records, by `cache` and `outcome`.
+pub const CACHE_LOOKUPS: &str = "portcullis_cache_lookups_total";
+/// Records in a cache, by `cache`.
+pub const CACHE_ENTRIES: &str = "portcullis_cache_entries";
+/// Ways in which the store may lose what it acknowledges, by `risk`: 1 if it may and that is not accepted.
+pub const STORE_RISKS: &str = "portcullis_store_risks";
+/// Checks of the store's durability that are bad.
+pub const STORE_CHECKS_BAD: &str = "portcullis_store_checks_bad";
 /// Compare-and-swaps lost to another writer.
 pub const COMMIT_CONFLICTS: &str = "portcullis_commit_conflicts_total";
 /// Commands that failed in the store, by `outcome`.
@@ -61,6 +70,10 @@ pub const BUILD_INFO: &str = "portcullis_build_info";
 
 /// Values of the label `outcome` of [`REFRESHES`].
 pub const REFRESH_OUTCOMES: [&str; 5] = ["rotated", "repeated", "healed", "reused", "refused"];
+/// Values of the label `cache` of [`CACHE_LOOKUPS`]; everyone's record is one.
+pub const CACHES: [&str; 3] = ["subject", "tenant", "everyone"];
+/// Values of the label `outcome` of [`CACHE_LOOKUPS`]; a copy under its floor is stale, and read again.
+pub const CACHE_OUTCOMES: [&str; 3] = ["hit", "miss", "stale"];
 /// Values of the label `scope` of [`REVOCATIONS`].
 pub const REVOCATION_SCOPES: [&str; 4] = ["session", "subject", "tenant", "everyone"];
 /// Values of the label `outcome` of [`LIMIT_EXCEEDED`].
@@ -142,6 +155,16 @@ fn start_at_zero() {
     for reason in EndReason::ALL.map(EndReason::name) {
         counter!(SESSIONS_ENDED, "reason" => reason).absolute(0);
     }
+    for cache in CACHES {
+        for outcome in CACHE_OUTCOMES {
+            counter!(CACHE_LOOKUPS, "cache" => cache, "outcome" => outcome).absolute(0);
+        }
+        gauge!(CACHE_ENTRIES, "cache" => cache).set(0.0);
+    }
+    for risk in Risk::ALL.map(Risk::name) {
+        gauge!(STORE_RISKS, "risk" => risk).set(0.0);
+    }
+    gauge!(STORE_CHECKS_BAD).set(0.0);
     for outcome in LIMIT_OUTCOMES {
         counter!(LIMIT_EXCEEDED, "outcome" => outcome).absolute(0);
     }
@@ -174,6 +197,10 @@ fn describe() {
     describe_counter!(REFRESHES, "Refreshes by outcome.");
     describe_counter!(REVOCATIONS, "Commands that ended or changed something, by scope.");
     describe_counter!(INTROSPECTIONS, "Introspections by answer.");
+    describe_counter!(CACHE_LOOKUPS, "Questions to the caches of records, by outcome.");
+    describe_gauge!(CACHE_ENTRIES, "Records in a cache.");
+    describe_gauge!(STORE_RISKS, "1 if the store may lose what it acknowledges in this way, and that is not accepted.");
+    describe_gauge!(STORE_CHECKS_BAD, "Checks of the store's durability that are bad.");
     describe_counter!(COMMIT_CONFLICTS, "Compare-and-swaps lost to another writer and tried again.");
     describe_counter!(STORE_FAILURES, "Commands that failed in the store, by whether they may have been written.");
     describe_counter!(FLOORS_APPENDED, "Floors appended to the log by this process.");

@@ -17,11 +17,10 @@ use super::{
     link::{Connection, Io},
 };
 use crate::{
-    config, shell,
+    shell,
     store::doctor::{
         Report,
         redis::{Fields, Reading, Wanted},
-        refuse_risks,
     },
 };
 
@@ -32,28 +31,28 @@ const SAMPLES: usize = 100;
 const PATIENCE: u32 = 10;
 
 impl RedisStore {
-    /// Refuses servers that may lose what they acknowledged, unless that is accepted by name.
-    pub(super) async fn check_durability(&self, config: &config::Store) -> Result<(), StoreError> {
-        let wanted = self.wanted(config, Duration::MAX);
+    /// Whether servers may lose what they acknowledged.
+    pub(super) async fn examine_durability(&self) -> Result<Report, StoreError> {
+        let wanted = self.wanted(Duration::MAX);
         let readings = self.readings(async |_, _| Ok(())).await?;
         let findings = readings.iter().flat_map(|reading| reading.durability(&wanted)).collect();
-        refuse_risks(&Report::new(findings, &config.accept))
+        Ok(Report::new(findings, &self.accept))
     }
 
     /// Everything that can be found out from here.
-    pub(super) async fn examine(&self, config: &config::Store, skew_max: Duration) -> Result<Report, StoreError> {
-        let wanted = self.wanted(config, skew_max);
+    pub(super) async fn examine(&self, skew_max: Duration) -> Result<Report, StoreError> {
+        let wanted = self.wanted(skew_max);
         let readings = self.readings(async |node, reading| node.measure(reading).await).await?;
         let findings = readings.iter().flat_map(|reading| {
             let mut findings = reading.durability(&wanted);
             findings.extend(reading.health(&wanted));
             findings
         });
-        Ok(Report::new(findings.collect(), &config.accept))
+        Ok(Report::new(findings.collect(), &self.accept))
     }
 
-    fn wanted(&self, config: &config::Store, skew_max: Duration) -> Wanted {
-        let levels = config.acknowledge.levels();
+    fn wanted(&self, skew_max: Duration) -> Wanted {
+        let levels = self.acknowledge.levels();
         Wanted {
             replicas_min: levels.iter().map(|level| level.replicas()).min().unwrap_or(0),
             replicas_max: levels.iter().map(|level| level.replicas()).max().unwrap_or(0),
