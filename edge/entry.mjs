@@ -47,7 +47,7 @@ function configure(env) {
   }
   shared = { memory: wasm.linear_memory(), places: wasm.buffers(), routes: JSON.parse(wasm.routes()) };
   view();
-  restart();
+  restart(() => { shared.routes = JSON.parse(wasm.routes()); });
   forget();
 }
 
@@ -129,11 +129,10 @@ function refused(req, said, lines) {
 }
 
 function pass(said, req, env, ctx, renewed) {
-  const route = (said >>> 8) & 0xff;
-  const { address, upstream } = shared.routes[route];
+  const { address, upstream, staleness_ms_max } = shared.routes[(said >>> 8) & 0xff];
   const lines = renewed?.lines;
   if (address !== "self") {
-    const holds = (said & 0xff) === ALLOW ? (answer) => hold(answer, req, env, ctx, route, renewed?.token) : null;
+    const holds = (said & 0xff) === ALLOW ? (answer) => hold(answer, req, env, ctx, staleness_ms_max, renewed?.token) : null;
     return address === null
       ? forwardToPool(req, upstream, output(said), lines, holds)
       : forward(req, address, output(said), lines, holds);
@@ -162,19 +161,20 @@ function failed(error) {
 // --- connections that outlive their request ---
 
 // The answer to a request in a session; one that lasts goes on only as long as a new request would pass.
-function hold(answer, req, env, ctx, route, renewed) {
+function hold(answer, req, env, ctx, staleness_ms_max, renewed) {
   if (!isLasting(answer)) return answer;
   const token = wasm.presented(put(req, renewed) ?? 0);
-  return watch(answer, ctx, shared.routes[route].staleness_ms_max, (ms) => standing(token, route, env, ctx, ms));
+  const { method, url } = req;
+  return watch(answer, ctx, staleness_ms_max, (ms) => standing([token, method, url], env, ctx, ms));
 }
 
 // The status that a request with this token would get; what the hub and the origin said within `ms` counts.
-async function standing(token, route, env, ctx, ms) {
+async function standing(asking, env, ctx, ms) {
   let asked = HUB * ((await heard("hub", ms, env, ctx)) ? ANSWERED : IN_VAIN);
-  const status = wasm.standing(token, route, asked, Date.now());
+  const status = wasm.standing(...asking, asked, Date.now());
   if (status !== STANDING_ASK_ORIGIN) return status;
   asked += ORIGIN * ((await heard("origin", ms, env, ctx)) ? ANSWERED : IN_VAIN);
-  return wasm.standing(token, route, asked, Date.now());
+  return wasm.standing(...asking, asked, Date.now());
 }
 
 // --- renewal of a browser's session, in line ---

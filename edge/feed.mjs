@@ -8,11 +8,15 @@ const PULL_MS_MIN = 200; // between pulls in the background
 const PULL_MS_MAX = 1_500; // deadline of one pull, and how long a request waits for it
 const LATELY_MS = 500; // a gate that was idle for longer asks its hub before it lets somebody pass
 const RETRY_MS = 1_000; // after a pull that failed, nobody waits for another one
+// What `accept` in gate.rs says.
+const [ALL_GOOD, OTHER_ROUTES] = [1, 2];
+
 const SKEW_REPORT_MS = 60_000; // between reports of a clock that is wrong
 
 const sources = { hub: source(askHub), origin: source(askOrigin) };
 
 let follows = false; // whether the gate has a feed
+let onRoutes = null;
 let skewSaidAt = 0;
 
 // A source, its pulls counted from 1: `running` is the one that is under way, a promise of whether it succeeded.
@@ -20,9 +24,10 @@ function source(ask) {
   return { ask, count: 0, running: null, begunAt: 0, heardAt: 0, failedAt: 0 };
 }
 
-/** A gate was configured: whether it has a feed is asked anew. */
-export function restart() {
+/** A gate was configured: whether it has a feed is asked anew. `rerouted` is called when the feed brought other routes. */
+export function restart(rerouted) {
   follows = wasm.position() !== "";
+  onRoutes = rerouted;
 }
 
 /** Whether the hub was heard of so long ago that a gate without traffic may have missed something. */
@@ -85,7 +90,9 @@ async function pull(asked, env) {
   const bytes = await answer.arrayBuffer();
   if (!answer.ok) throw new Error(`the source of floors answered ${answer.status}`);
   const now = Date.now();
-  if (!wasm.accept(new Uint8Array(bytes), now)) throw new Error("frames were refused");
+  const said = wasm.accept(new Uint8Array(bytes), now);
+  if (said & OTHER_ROUTES) onRoutes();
+  if (!(said & ALL_GOOD)) throw new Error("frames were refused");
   const ahead = wasm.clock_ahead_ms(now);
   if (ahead > 0 && now - skewSaidAt >= SKEW_REPORT_MS) {
     skewSaidAt = now;

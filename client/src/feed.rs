@@ -45,9 +45,9 @@ impl FeedClient {
     ///
     /// [`Error`]; nothing is tried again here.
     pub async fn since(&self, position: Position, reading: Reading) -> Result<Vec<u8>, Error> {
-        let Position { epoch, cursor, keys } = position;
-        let mut request = self.http.get(self.url.clone());
-        request = request.query(&[("epoch", epoch.0), ("after", cursor.0), ("keys", keys)]);
+        let mut url = self.url.clone();
+        url.set_query(Some(&position.to_string()));
+        let mut request = self.http.get(url);
         if reading == Reading::Current {
             request = request.query(&[("current", true)]);
         }

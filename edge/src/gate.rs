@@ -9,7 +9,7 @@
 //! knows nothing (I1, I5).
 
 use core::{cell::RefCell, time::Duration};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::json;
 use shared::{
@@ -21,7 +21,7 @@ use shared::{
     path::Target,
     policy::{Policy, Route, Routed, Upstream},
     pool::{Outcome, Repeat, Tried},
-    replica::{Freshness, Replica},
+    replica::{Accepted, Freshness, Replica},
     request::{self, Facts, Presented},
     time::Timestamp,
     token::Expected,
@@ -44,7 +44,10 @@ thread_local! {
 
 struct Gate {
     settings: Settings,
-    policy: Policy,
+    /// The policy of the build.
+    built: Arc<Policy>,
+    /// The one that counts: of the feed, if that brought one, with the addresses that the settings say.
+    policy: Arc<Policy>,
     /// Of the paths of the session itself.
     session_route: Route,
     replica: Replica,
@@ -112,12 +115,14 @@ enum Verdict {
 /// A binding is missing or wrong, or the policy is not one.
 #[wasm_bindgen]
 pub fn configure(bindings: &str, policy: &[u8]) -> Result<(), JsError> {
-    let mut policy = Policy::decode(policy)?;
-    let settings = Settings::read(bindings, &mut policy)?;
+    let built = Policy::decode(policy)?;
+    let settings = Settings::read(bindings, &built)?;
+    let policy = settings.with_upstreams(&built);
     let gate = Gate {
-        settings,
         pools: Pools::of(&policy),
-        policy,
+        built: Arc::new(built),
+        policy: Arc::new(policy),
+        settings,
         session_route: session_route(),
         replica: Replica::new(),
         tokens: Tokens::new(),
@@ -133,12 +138,11 @@ pub fn configure(bindings: &str, policy: &[u8]) -> Result<(), JsError> {
 #[wasm_bindgen]
 pub fn routes() -> String {
     GATE.with_borrow(|gate| {
-        let routes = gate.as_ref().map(|gate| &gate.policy).into_iter().flat_map(|policy| {
-            let address = |route: &Route| policy.upstream(&route.upstream).and_then(Upstream::address);
-            policy.routes().iter().map(move |route| {
-                let (address, bound) = (address(route), route.staleness_ms_max);
-                json!({ "id": route.id, "upstream": route.upstream, "address": address, "staleness_ms_max": bound })
-            })
+        let Some(policy) = gate.as_ref().map(|gate| &gate.policy) else { return "[]".to_owned() };
+        let routes = policy.routes().iter().map(|route| {
+            let address = policy.upstream(&route.upstream).and_then(Upstream::address);
+            let bound = route.staleness_ms_max;
+            json!({ "id": route.id, "upstream": route.upstream, "address": address, "staleness_ms_max": bound })
         });
         serde_json::Value::from_iter(routes).to_string()
     })
@@ -170,20 +174,22 @@ pub fn presented(length: u32) -> String {
     token
 }
 
-/// How a connection stands that was opened with this token on this route, at `now_ms`, after the hub was asked; `asked` as of
-/// [`check`]. 200: it may go on; another status: what a request would get now; 1: the origin
-/// must be asked; 0: there is no configured gate in this instance.
+/// How a connection stands that was opened with this token by a request of this method and URL, at `now_ms`, after the hub was
+/// asked; `asked` as of [`check`]. 200: it may go on; another status: what a request would get now; 1: the origin must be
+/// asked; 0: there is no configured gate in this instance.
 #[wasm_bindgen]
-pub fn standing(token: &str, route: u8, asked: u8, now_ms: f64) -> u16 {
+pub fn standing(token: &str, method: &str, url: &str, asked: u8, now_ms: f64) -> u16 {
     const UNREADY: u16 = 0;
     const ASK_ORIGIN: u16 = 1;
     GATE.with_borrow_mut(|gate| {
         let Some(gate) = gate.as_mut() else { return UNREADY };
-        match gate.decide(token, route, Effort::read(asked).inquiry, timestamp(now_ms)) {
+        let facts = Facts { method, url, ..Facts::default() };
+        match gate.decide(token, &facts, Effort::read(asked).inquiry, timestamp(now_ms)) {
             Some(Decision::Allow(_) | Decision::Anonymous) => 200,
             Some(Decision::Ask(_)) => ASK_ORIGIN,
             Some(Decision::Deny(denied)) => denied.status(),
-            None => UNREADY,
+            // The policy has become another one.
+            None => 403,
         }
     })
 }
@@ -246,20 +252,26 @@ pub fn session_over(sign_in: &str) -> String {
     said
 }
 
-/// Takes in frames, up to the first that is not good; whether all were.
+/// Takes in frames, up to the first that is not good. Gives 1 if all were, and 2 more if [`routes`] are others now.
 #[wasm_bindgen]
-pub fn accept(frames: &[u8], now_ms: f64) -> bool {
-    GATE.with_borrow_mut(|gate| gate.as_mut().is_some_and(|gate| gate.accept(frames, timestamp(now_ms))))
+pub fn accept(frames: &[u8], now_ms: f64) -> u8 {
+    GATE.with_borrow_mut(|gate| {
+        let Some(gate) = gate.as_mut() else { return 0 };
+        let before = gate.replica.position().policy;
+        let good = gate.accept(frames, timestamp(now_ms));
+        let is_other = gate.replica.position().policy != before;
+        if is_other {
+            gate.reroute();
+        }
+        u8::from(good) | u8::from(is_other) << 1
+    })
 }
 
 /// Where the replica stands, as the query of a pull; empty for a gate that has no feed.
 #[wasm_bindgen]
 pub fn position() -> String {
     GATE.with_borrow(|gate| match gate {
-        Some(gate) if matches!(gate.settings.trust, Trust::Feed { .. }) => {
-            let position = gate.replica.position();
-            format!("epoch={}&after={}&keys={}", position.epoch, position.cursor, position.keys)
-        }
+        Some(gate) if matches!(gate.settings.trust, Trust::Feed { .. }) => gate.replica.position().to_string(),
         _ => String::new(),
     })
 }
@@ -283,6 +295,13 @@ pub fn status(now_ms: f64) -> String {
 }
 
 impl Gate {
+    /// Lets the policy count that the feed brought, or that of the build again. Nodes of pools are tried anew.
+    fn reroute(&mut self) {
+        let policy = self.settings.with_upstreams(self.replica.policy().unwrap_or(&self.built));
+        self.pools = Pools::of(&policy);
+        self.policy = Arc::new(policy);
+    }
+
     fn judge(&mut self, input: &str, effort: Effort, now: Timestamp, said: &mut String) -> (Verdict, u8) {
         let (facts, renewed) = read(input);
         match self.judge_facts(&facts, renewed, effort, now, said) {
@@ -305,7 +324,8 @@ impl Gate {
     ) -> Result<(Verdict, u8), Refusal> {
         let place = request::place(facts)?;
         let own = Own::of(place.path.as_str());
-        let Self { policy, settings, replica, tokens, session_route, .. } = self;
+        let policy = Arc::clone(&self.policy);
+        let Self { settings, replica, tokens, session_route, .. } = self;
         let metadata = settings.resource.as_ref();
         let metadata = metadata.and_then(|it| it.metadata_at(place.target.authority, place.path.as_str()));
         if let Some(metadata) = metadata {
@@ -318,7 +338,7 @@ impl Gate {
         let (index, route) = match own {
             Some(Own::Reserved) => return Ok((Verdict::Reserved, 0)),
             Some(Own::Session | Own::SignOut) => (0, &*session_route),
-            None => match place.route(facts.method, policy) {
+            None => match place.route(facts.method, &policy) {
                 Routed::Route(index, route) => (u8::try_from(index).unwrap_or(u8::MAX), route),
                 Routed::NotFound => return Err(Refusal::not_found()),
                 Routed::MethodNotAllowed(methods) => return Err(Refusal::method(methods.into_iter().collect())),
@@ -420,10 +440,11 @@ impl Gate {
         request::credentials(&facts, &place, route, self.settings.cookies()).ok()?.access
     }
 
-    /// Decides on a token without a request; none if there is no such route.
-    fn decide(&mut self, token: &str, route: u8, inquiry: Inquiry, now: Timestamp) -> Option<Decision<'_>> {
-        let Self { policy, settings, replica, tokens, .. } = self;
-        let route = policy.routes().get(usize::from(route))?;
+    /// Decides on a token after its request; none if no route takes the request.
+    fn decide(&mut self, token: &str, facts: &Facts<'_>, inquiry: Inquiry, now: Timestamp) -> Option<Decision<'_>> {
+        let policy = Arc::clone(&self.policy);
+        let Routed::Route(_, route) = request::place(facts).ok()?.route(facts.method, &policy) else { return None };
+        let Self { settings, replica, tokens, .. } = self;
         let (freshness, inquiry) = knowledge(&settings.trust, replica, inquiry, now);
         let view = View { floors: replica.floors(), freshness, inquiry, skew_max: settings.skew_max };
         let expected = Expected { issuer: &settings.issuer, audience: &settings.audience };
@@ -440,9 +461,13 @@ impl Gate {
         let mut good = true;
         for frame in frames(bytes, &Runtime, feed_keys) {
             match frame {
-                Ok(frame) => {
-                    self.replica.accept(&frame);
-                }
+                // Signed and malformed: of a newer version, perhaps. What was good before counts.
+                Ok(frame) => match self.replica.accept(&frame) {
+                    Accepted::MalformedKeys | Accepted::MalformedPolicy => {
+                        self.frames_refused = self.frames_refused.saturating_add(1);
+                    }
+                    _ => {}
+                },
                 Err(_) => {
                     self.frames_refused = self.frames_refused.saturating_add(1);
                     good = false;
@@ -480,6 +505,7 @@ impl Gate {
             "epoch": position.epoch.to_string(),
             "cursor": position.cursor.to_string(),
             "keys": position.keys.to_string(),
+            "policy": position.policy.to_string(),
             "as_of_ms": as_of,
             "clock_ahead_ms": self.clock_ahead(now).as_millis(),
             "clock_behind": matches!(self.replica.freshness(), Freshness::ClockBehind(_)),

@@ -50,7 +50,7 @@ impl DurableObject for Hub {
         Self { state, env, feed_keys, hub: RefCell::new(hub) }
     }
 
-    /// `POST …/frames` takes frames in, `GET …/sync?epoch=&after=&keys=` hands out what a gate lacks.
+    /// `POST …/frames` takes frames in, `GET …/sync?epoch=&after=&keys=&policy=` hands out what a gate lacks.
     async fn fetch(&self, mut request: Request) -> Result<Response> {
         if self.state.storage().get_alarm().await?.is_none() {
             self.state.storage().set_alarm(PAUSE).await?;
@@ -66,7 +66,7 @@ impl DurableObject for Hub {
             };
         }
         let Some(position) = position_of(&request.url()?) else {
-            return Response::error("the query must be epoch=…&after=…&keys=…", 400);
+            return Response::error("the query must be epoch=…&after=…&keys=…, and may have policy=…", 400);
         };
         if self.hub.borrow().position().epoch == Epoch(0) {
             // Nothing was pushed yet: the first gate need not wait for the alarm.
@@ -101,6 +101,7 @@ impl Hub {
             "epoch": position.epoch.to_string(),
             "cursor": position.cursor.to_string(),
             "keys": position.keys.to_string(),
+            "policy": position.policy.to_string(),
         });
         let status = if stored == Stored::Gap { 409 } else { 200 };
         Ok(Response::from_json(&body)?.with_status(status))
@@ -114,9 +115,7 @@ impl Hub {
         let origin = origin.trim_end_matches('/');
         let url = match pull {
             Pull::Snapshot => format!("{origin}/feed/snapshot"),
-            Pull::Since(Position { epoch, cursor, keys }) => {
-                format!("{origin}/feed/delta?epoch={epoch}&after={cursor}&keys={keys}")
-            }
+            Pull::Since(position) => format!("{origin}/feed/delta?{position}"),
         };
         let Ok(url) = Url::parse(&url) else { return };
         if let Some(bytes) = fetch(url).await
@@ -172,7 +171,8 @@ fn position_of(url: &Url) -> Option<Position> {
         let (_, value) = url.query_pairs().find(|(key, _)| key == name)?;
         value.parse::<u64>().ok()
     };
-    Some(Position { epoch: Epoch(number("epoch")?), cursor: Cursor(number("after")?), keys: number("keys")? })
+    let policy = number("policy").unwrap_or(0);
+    Some(Position { epoch: Epoch(number("epoch")?), cursor: Cursor(number("after")?), keys: number("keys")?, policy })
 }
 
 fn now() -> Timestamp {

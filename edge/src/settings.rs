@@ -123,18 +123,24 @@ pub(crate) struct Settings {
     refresh_cookie: String,
     /// By upstream; what is forwarded to the others is not asserted.
     assertion_keys: BTreeMap<String, AssertionKey>,
+    /// Other addresses for upstreams than those of the policy.
+    moved: BTreeMap<String, Vec<String>>,
 }
 
 impl Settings {
-    /// Reads the bindings, a JSON object of texts, for the gate of a policy, whose upstreams may move by them.
+    /// Reads the bindings, a JSON object of texts, for a gate that was built with this policy.
     ///
     /// # Errors
     ///
     /// The first binding that is missing or wrong, by name.
-    pub(crate) fn read(json: &str, policy: &mut Policy) -> Result<Self, SettingsError> {
+    pub(crate) fn read(json: &str, built: &Policy) -> Result<Self, SettingsError> {
         let bindings: Bindings = serde_json::from_str(json)?;
         let trust = trust(&bindings)?;
-        move_upstreams(bindings.upstreams, policy)?;
+        let moved = moved_upstreams(bindings.upstreams)?;
+        let mut policy = built.clone();
+        for (name, addresses) in &moved {
+            policy.move_upstream(name, addresses.clone()).map_err(SettingsError::Upstream)?;
+        }
         let skew_ms = match filled(bindings.clock_skew_ms_max) {
             None => CLOCK_SKEW_MS_DEFAULT,
             Some(text) => match text.parse() {
@@ -157,8 +163,19 @@ impl Settings {
             skew_max: Duration::from_millis(skew_ms),
             access_cookie,
             refresh_cookie,
-            assertion_keys: assertion_keys(bindings.assertion_keys, policy)?,
+            assertion_keys: assertion_keys(bindings.assertion_keys, &policy)?,
+            moved,
         })
+    }
+
+    /// A policy with the addresses that the bindings say.
+    pub(crate) fn with_upstreams(&self, policy: &Policy) -> Policy {
+        let mut policy = policy.clone();
+        for (name, addresses) in &self.moved {
+            // One of the feed may lack an upstream of the build; its addresses are for nobody then.
+            let _ = policy.move_upstream(name, addresses.clone());
+        }
+        policy
     }
 
     /// The key that speaks to an upstream.
@@ -188,19 +205,18 @@ fn trust(bindings: &Bindings) -> Result<Trust, SettingsError> {
     }
 }
 
-fn move_upstreams(text: Option<String>, policy: &mut Policy) -> Result<(), SettingsError> {
-    let Some(text) = filled(text) else { return Ok(()) };
+fn moved_upstreams(text: Option<String>) -> Result<BTreeMap<String, Vec<String>>, SettingsError> {
+    let Some(text) = filled(text) else { return Ok(BTreeMap::new()) };
     let moved: BTreeMap<String, Value> = serde_json::from_str(&text).map_err(|_| SettingsError::Upstreams)?;
-    for (name, addresses) in moved {
+    let texts = |addresses: Value| {
         let addresses = match addresses {
             Value::Array(addresses) => addresses,
             one => vec![one],
         };
         let texts = addresses.iter().map(|address| address.as_str().map(str::to_owned));
-        let addresses = texts.collect::<Option<_>>().ok_or(SettingsError::Upstreams)?;
-        policy.move_upstream(&name, addresses).map_err(SettingsError::Upstream)?;
-    }
-    Ok(())
+        texts.collect::<Option<Vec<_>>>().ok_or(SettingsError::Upstreams)
+    };
+    moved.into_iter().map(|(name, addresses)| Ok((name, texts(addresses)?))).collect()
 }
 
 fn assertion_keys(text: Option<String>, policy: &Policy) -> Result<BTreeMap<String, AssertionKey>, SettingsError> {

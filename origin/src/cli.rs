@@ -7,6 +7,7 @@ mod config;
 mod doctor;
 mod keys;
 pub(crate) mod plan;
+mod policy;
 mod serve;
 mod sessions;
 mod store;
@@ -41,6 +42,8 @@ enum Command {
     Subjects(api::Arguments<subjects::Command>),
     /// Tenants, through the management API.
     Tenants(api::Arguments<tenants::Command>),
+    /// The route policy of the gates, through the management API.
+    Policy(api::Arguments<policy::Command>),
     /// The keys of the management API.
     Apikeys(api::Arguments<apikeys::Command>),
     /// Who did what to whom, when and why, newest first.
@@ -81,6 +84,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Sessions(arguments) => sessions::run(&arguments),
         Command::Subjects(arguments) => subjects::run(&arguments),
         Command::Tenants(arguments) => tenants::run(&arguments),
+        Command::Policy(arguments) => policy::run(&arguments),
         Command::Apikeys(arguments) => apikeys::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Store(command) => store::run(&command),

@@ -34,6 +34,7 @@ use self::state::State;
 use crate::{
     config::Config,
     keys::Keys,
+    policies::{Policies, PoliciesError},
     store::{AnyStore, StoreError},
     telemetry::metrics::{FEED_AS_OF, FEED_CURSOR, FLOORS},
 };
@@ -47,11 +48,16 @@ pub struct Position {
     pub cursor: Cursor,
     /// Version of its token keys; 0 for none.
     pub keys: u64,
+    /// Version of the route policy that it got from the feed; 0 for none.
+    pub policy: u64,
 }
 
 impl Position {
     fn has_all_of(self, other: Self) -> bool {
-        self.epoch == other.epoch && self.cursor >= other.cursor && self.keys >= other.keys
+        self.epoch == other.epoch
+            && self.cursor >= other.cursor
+            && self.keys >= other.keys
+            && self.policy >= other.policy
     }
 }
 
@@ -61,6 +67,9 @@ pub enum FeedError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The route policy cannot be read.
+    #[error(transparent)]
+    Policy(PoliciesError),
     /// The store lost floors, or may have, and the hubs have not been asked for them yet.
     #[error("what the store may have lost is being asked of the hubs")]
     Rejoining,
@@ -75,10 +84,20 @@ pub enum FeedError {
     Full,
 }
 
+impl From<PoliciesError> for FeedError {
+    fn from(error: PoliciesError) -> Self {
+        match error {
+            PoliciesError::Store(error) => Self::Store(error),
+            error => Self::Policy(error),
+        }
+    }
+}
+
 /// Holds the floors and follows the log.
 pub struct Feed {
     store: Arc<AnyStore>,
     keys: Arc<Keys>,
+    policies: Policies,
     state: RwLock<State>,
     head: watch::Sender<Cursor>,
     floors_max: usize,
@@ -98,15 +117,17 @@ impl Feed {
     ///
     /// # Errors
     ///
-    /// The store does not answer, or holds more floors than `limits.floors`.
+    /// The store does not answer, or holds more floors than `limits.floors`, or a policy that is none.
     pub async fn load(store: Arc<AnyStore>, keys: Arc<Keys>, config: &Config) -> Result<Arc<Self>, FeedError> {
         let snapshot = store.snapshot().await?;
+        let policies = Policies::open(Arc::clone(&store)).await?;
         let floors_max = usize::try_from(config.limits.floors).unwrap_or(usize::MAX);
         let state = State::new(&snapshot);
         let (head, _) = watch::channel(snapshot.head);
         let feed = Self {
             store,
             keys,
+            policies,
             state: RwLock::new(state),
             head,
             floors_max,
@@ -186,7 +207,8 @@ impl Feed {
     /// Where a replica stands that has everything this process has.
     fn position(&self) -> Position {
         let state = self.read();
-        Position { epoch: state.epoch, cursor: state.recent.end(), keys: self.keys.current().version() }
+        let (keys, policy) = (self.keys.current().version(), self.policies.current().version());
+        Position { epoch: state.epoch, cursor: state.recent.end(), keys, policy }
     }
 
     fn report(&self) {

@@ -22,6 +22,7 @@ mod me;
 mod oauth;
 mod openapi;
 mod paging;
+mod policy;
 mod rates;
 mod schema;
 mod sessions;
@@ -144,6 +145,8 @@ fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(keys::show))
         .routes(routes!(keys::rotate))
         .routes(routes!(keys::revoke))
+        .routes(routes!(policy::show, policy::set))
+        .routes(routes!(policy::withdraw))
         .split_for_parts()
 }
 

@@ -17,6 +17,7 @@ pub mod http;
 pub mod idempotency;
 pub mod keys;
 mod lane;
+pub mod policies;
 pub mod server;
 pub mod service;
 mod shell;

@@ -1,4 +1,4 @@
-//! Feed frames: how floors and token keys travel from the origin to hubs and gates.
+//! Feed frames: how floors, token keys and the route policy travel from the origin to hubs and gates.
 //!
 //! Wire format, all numbers big-endian:
 //!
@@ -8,8 +8,9 @@
 //! ```
 //!
 //! A delta's body is the floors of `(after, upto]`, 28 bytes each; without any it is a heartbeat. A snapshot is `parts`
-//! frames of the same epoch, `upto` and `as_of`. A keys frame holds a [`KeySet`]; `upto` is the version of the set. Frames
-//! may follow each other without anything between them.
+//! frames of the same epoch, `upto` and `as_of`. A keys frame holds a [`KeySet`]; `upto` is the version of the set. A
+//! policy frame holds the bytes of a [`Policy`], or none where gates go back to the one that they were built with; `upto` is its
+//! version. Frames may follow each other without anything between them.
 //!
 //! Invariant: lengths are checked before anything is allocated; nothing of a frame counts before its signature was checked.
 
@@ -18,6 +19,7 @@ use core::fmt;
 
 use crate::{
     keys::{KeySet, PublicKey, VerifySignature},
+    policy::{Policy, PolicyBytesError},
     revocation::Floor,
     time::Timestamp,
 };
@@ -65,6 +67,8 @@ pub enum FrameKind {
     Snapshot,
     /// The token keys.
     Keys,
+    /// The route policy.
+    Policy,
 }
 
 /// The fields of a frame besides body and signature.
@@ -78,9 +82,9 @@ pub struct Header {
     pub parts: u16,
     /// The log that `after` and `upto` are positions of.
     pub epoch: Epoch,
-    /// Position before the first floor; 0 for snapshots and keys.
+    /// Position before the first floor; 0 for snapshots, keys and policy.
     pub after: Cursor,
-    /// Position of the last floor; for keys the version of the set.
+    /// Position of the last floor; for keys and policy their version.
     pub upto: Cursor,
     /// The store's clock, read before the head of the log: every floor acknowledged before lies at or before `upto`.
     pub as_of: Timestamp,
@@ -160,10 +164,10 @@ impl<'a> Frame<'a> {
         self.bytes
     }
 
-    /// The floors; none for a keys frame.
+    /// The floors; none for keys and policy.
     pub fn floors(&self) -> impl Iterator<Item = Floor> + 'a {
         let body = match self.header.kind {
-            FrameKind::Keys => &[],
+            FrameKind::Keys | FrameKind::Policy => &[],
             FrameKind::Delta | FrameKind::Snapshot => self.body(),
         };
         body.as_chunks().0.iter().map(Floor::decode)
@@ -173,7 +177,20 @@ impl<'a> Frame<'a> {
     pub fn keys(&self) -> Option<KeySet> {
         match self.header.kind {
             FrameKind::Keys => KeySet::decode(self.body()).ok(),
-            FrameKind::Delta | FrameKind::Snapshot => None,
+            _ => None,
+        }
+    }
+
+    /// The policy, checked; none within it where the policy of the build counts again.
+    ///
+    /// # Errors
+    ///
+    /// The frame is of another kind, or its policy is malformed or wrong.
+    pub fn policy(&self) -> Result<Option<Policy>, PolicyBytesError> {
+        match (self.header.kind, self.body()) {
+            (FrameKind::Policy, []) => Ok(None),
+            (FrameKind::Policy, body) => Policy::decode(body).map(Some),
+            _ => Err(PolicyBytesError::Malformed),
         }
     }
 
@@ -230,6 +247,7 @@ pub fn assemble<E>(
             FrameKind::Delta => 1,
             FrameKind::Snapshot => 2,
             FrameKind::Keys => 3,
+            FrameKind::Policy => 4,
         },
         0,
     ]);
@@ -274,6 +292,7 @@ fn decode_header(bytes: &[u8; HEADER_LEN]) -> Result<(Header, usize), FrameError
         1 => FrameKind::Delta,
         2 => FrameKind::Snapshot,
         3 => FrameKind::Keys,
+        4 => FrameKind::Policy,
         _ => return Err(FrameError::NotAFrame),
     };
     if magic != MAGIC || reserved != 0 || padding != [0, 0] {
@@ -304,7 +323,7 @@ fn is_consistent(header: &Header, body_len: usize) -> bool {
             whole && (header.part, header.parts) == (0, 1) && span == u64::try_from(floors).ok()
         }
         FrameKind::Snapshot => whole && header.part < header.parts && header.after == Cursor(0),
-        FrameKind::Keys => (header.part, header.parts) == (0, 1) && header.after == Cursor(0),
+        FrameKind::Keys | FrameKind::Policy => (header.part, header.parts) == (0, 1) && header.after == Cursor(0),
     }
 }
 

@@ -5,7 +5,8 @@
 //!
 //! Out of scope: where frames lie ([`FrameStore`]) and how they travel.
 //!
-//! Invariant: what is kept is one whole snapshot, the gap-free deltas after it, and one keys frame.
+//! Invariant: what is kept is one whole snapshot, the gap-free deltas after it, one keys frame and one
+//! policy frame.
 
 use alloc::vec::Vec;
 use core::{mem, time::Duration};
@@ -125,7 +126,7 @@ impl<S: FrameStore> Hub<S> {
     pub fn new(frames: S) -> Self {
         Self {
             frames,
-            position: Position { epoch: Epoch(0), cursor: Cursor(0), keys: 0 },
+            position: Position { epoch: Epoch(0), cursor: Cursor(0), keys: 0, policy: 0 },
             start: Cursor(0),
             deltas: 0,
             parts: Vec::new(),
@@ -145,6 +146,7 @@ impl<S: FrameStore> Hub<S> {
         let (snapshot, delta, keys) =
             (self.frames.newest(snapshot)?, self.frames.newest(delta)?, self.frames.newest(keys)?);
         self.position.keys = keys.map_or(0, |keys| keys.upto.0);
+        self.position.policy = self.frames.newest(FrameKind::Policy)?.map_or(0, |policy| policy.upto.0);
         if let Some(snapshot) = snapshot {
             let end = delta.map_or(snapshot.upto, |delta| delta.upto.max(snapshot.upto));
             (self.position.epoch, self.position.cursor, self.start) = (snapshot.epoch, end, snapshot.upto);
@@ -180,7 +182,7 @@ impl<S: FrameStore> Hub<S> {
             let (frame, rest) = UnverifiedFrame::split(bytes).map_err(TakeError::Frame)?;
             let frame = frame.verify(verifier, feed_keys).map_err(TakeError::Frame)?;
             stored = self.store(&frame).map_err(TakeError::Store)?;
-            if frame.header().kind != FrameKind::Keys {
+            if matches!(frame.header().kind, FrameKind::Delta | FrameKind::Snapshot) {
                 self.behind = stored == Stored::Gap;
             }
             if stored != Stored::Gap {
@@ -219,6 +221,9 @@ impl<S: FrameStore> Hub<S> {
         if position.keys < self.position.keys {
             self.frames.read(FrameKind::Keys, Cursor(0), &mut bytes)?;
         }
+        if position.policy < self.position.policy {
+            self.frames.read(FrameKind::Policy, Cursor(0), &mut bytes)?;
+        }
         if self.position.epoch == Epoch(0) {
             return Ok(bytes);
         }
@@ -237,7 +242,7 @@ impl<S: FrameStore> Hub<S> {
     fn store(&mut self, frame: &Frame<'_>) -> Result<Stored, S::Error> {
         let header = frame.header();
         match header.kind {
-            FrameKind::Keys => self.store_keys(frame),
+            FrameKind::Keys | FrameKind::Policy => self.store_version(frame),
             FrameKind::Snapshot => self.store_part(frame),
             FrameKind::Delta if header.epoch != self.position.epoch || header.after > self.position.cursor => {
                 // An older log has nothing to say; a newer one has to begin with its snapshot.
@@ -247,14 +252,16 @@ impl<S: FrameStore> Hub<S> {
         }
     }
 
-    fn store_keys(&mut self, frame: &Frame<'_>) -> Result<Stored, S::Error> {
-        let version = frame.header().upto.0;
-        if version <= self.position.keys {
+    /// Of keys and of policies the newest is kept.
+    fn store_version(&mut self, frame: &Frame<'_>) -> Result<Stored, S::Error> {
+        let Header { kind, upto, .. } = *frame.header();
+        let held = if kind == FrameKind::Keys { &mut self.position.keys } else { &mut self.position.policy };
+        if upto.0 <= *held {
             return Ok(Stored::Known);
         }
-        self.frames.clear(FrameKind::Keys)?;
+        self.frames.clear(kind)?;
         self.frames.insert(frame.header(), frame.as_bytes())?;
-        self.position.keys = version;
+        *held = upto.0;
         Ok(Stored::Advanced)
     }
 

@@ -1,4 +1,5 @@
-//! A replica of the floors: the set, where in the log it stands, how fresh it is, and the token keys that came with the feed.
+//! A replica of the floors: the set, where in the log it stands, how fresh it is, and the token keys and the
+//! route policy that came with the feed.
 //!
 //! Joining is always safe and always done; freshness is a separate matter and moves only over a log without gaps.
 //!
@@ -7,11 +8,13 @@
 //! Invariant (I4): no frame lowers a floor, and none takes freshness away that was earned.
 //! Invariant: a new replica is [`Freshness::Unsynced`]: knowing nothing is not the same as nothing being revoked.
 
-use core::time::Duration;
+use alloc::sync::Arc;
+use core::{fmt, time::Duration};
 
 use crate::{
     feed::{Cursor, Epoch, Frame, FrameKind, Header},
     keys::KeySet,
+    policy::Policy,
     revocation::{Floor, FloorKey, Floors, Joined, Version},
     time::Timestamp,
 };
@@ -66,6 +69,8 @@ pub enum Accepted {
     Full,
     /// A keys frame whose set is malformed; the last good set is kept.
     MalformedKeys,
+    /// A policy frame whose policy is malformed or wrong; the last good one is kept.
+    MalformedPolicy,
 }
 
 /// Where a replica stands, as it tells its source.
@@ -77,6 +82,16 @@ pub struct Position {
     pub cursor: Cursor,
     /// Version of the key set that is held; 0 for none.
     pub keys: u64,
+    /// Version of the policy that the feed brought; 0 for none.
+    pub policy: u64,
+}
+
+/// The query in which a replica tells where it stands.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { epoch, cursor, keys, policy } = self;
+        write!(f, "epoch={epoch}&after={cursor}&keys={keys}&policy={policy}")
+    }
 }
 
 /// Floors, position, freshness and token keys of one node.
@@ -90,6 +105,8 @@ pub struct Replica {
     behind_at: Option<Timestamp>,
     keys: KeySet,
     keys_version: u64,
+    policy: Option<Arc<Policy>>,
+    policy_version: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -124,6 +141,11 @@ impl Replica {
         &self.keys
     }
 
+    /// The route policy that the feed brought; none where the policy of the build counts.
+    pub fn policy(&self) -> Option<&Arc<Policy>> {
+        self.policy.as_ref()
+    }
+
     /// How fresh the floors are.
     pub fn freshness(&self) -> Freshness {
         match self.synced {
@@ -136,20 +158,22 @@ impl Replica {
     /// Where the replica stands; zeroes before the first sync, which no log answers with a delta.
     pub fn position(&self) -> Position {
         let (epoch, cursor) = self.synced.map_or((Epoch(0), Cursor(0)), |synced| (synced.epoch, synced.cursor));
-        Position { epoch, cursor, keys: self.keys_version }
+        Position { epoch, cursor, keys: self.keys_version, policy: self.policy_version }
     }
 
     /// Takes in a frame whose signature was checked.
     pub fn accept(&mut self, frame: &Frame<'_>) -> Accepted {
-        if frame.header().kind == FrameKind::Keys {
-            return self.accept_keys(frame);
+        match frame.header().kind {
+            FrameKind::Keys => return self.accept_keys(frame),
+            FrameKind::Policy => return self.accept_policy(frame),
+            FrameKind::Delta | FrameKind::Snapshot => {}
         }
         for floor in frame.floors() {
             self.overflowed |= self.floors.join(floor) == Joined::Full;
         }
         let accepted = match frame.header().kind {
             FrameKind::Snapshot => self.accept_snapshot(frame.header()),
-            FrameKind::Delta | FrameKind::Keys => self.accept_delta(frame.header()),
+            _ => self.accept_delta(frame.header()),
         };
         if self.overflowed { Accepted::Full } else { accepted }
     }
@@ -234,6 +258,17 @@ impl Replica {
                 Accepted::Advanced
             }
         }
+    }
+
+    fn accept_policy(&mut self, frame: &Frame<'_>) -> Accepted {
+        let version = frame.header().upto.0;
+        if version <= self.policy_version {
+            return Accepted::Known;
+        }
+        let Ok(policy) = frame.policy() else { return Accepted::MalformedPolicy };
+        self.policy = policy.map(Arc::new);
+        self.policy_version = version;
+        Accepted::Advanced
     }
 
     fn accept_keys(&mut self, frame: &Frame<'_>) -> Accepted {

@@ -19,6 +19,7 @@ fn number(kind: FrameKind) -> u8 {
         FrameKind::Delta => 0,
         FrameKind::Snapshot => 1,
         FrameKind::Keys => 2,
+        FrameKind::Policy => 3,
     }
 }
 
@@ -80,7 +81,7 @@ impl HubNode {
     /// What a gate would hold that came to it now.
     pub(crate) fn replica(&self, signatures: Signatures) -> Replica {
         let mut replica = Replica::new();
-        let Ok(bytes) = self.hub.since(Position { epoch: Epoch(0), cursor: Cursor(0), keys: 0 });
+        let Ok(bytes) = self.hub.since(Position { epoch: Epoch(0), cursor: Cursor(0), keys: 0, policy: 0 });
         let (mut rest, key): (&[u8], _) = (&bytes, [signatures.key()]);
         while let Ok((frame, after)) = UnverifiedFrame::split(rest) {
             if let Ok(frame) = frame.verify(&signatures, &key) {

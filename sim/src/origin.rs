@@ -50,7 +50,7 @@ impl Origin {
     }
 
     pub(crate) fn position(&self) -> Position {
-        Position { epoch: EPOCH, cursor: Cursor(self.cursor), keys: KEYS_VERSION }
+        Position { epoch: EPOCH, cursor: Cursor(self.cursor), keys: KEYS_VERSION, policy: 0 }
     }
 
     pub(crate) fn heartbeat(&self, signatures: Signatures) -> Vec<u8> {
@@ -78,7 +78,7 @@ impl Origin {
 
     /// The keys and every floor.
     pub(crate) fn everything(&self, store: &Store, signatures: Signatures) -> Vec<u8> {
-        let nothing = Position { epoch: Epoch(0), cursor: Cursor(0), keys: 0 };
+        let nothing = Position { epoch: Epoch(0), cursor: Cursor(0), keys: 0, policy: 0 };
         self.frames_since(nothing, store, signatures)
     }
 

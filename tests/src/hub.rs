@@ -102,7 +102,12 @@ async fn take(State(held): State<Arc<Held>>, body: Bytes) -> (StatusCode, Json<V
     let position = replica.position();
     let (epoch, cursor) = (position.epoch.0.to_string(), position.cursor.0.to_string());
     let status = if gap { StatusCode::CONFLICT } else { StatusCode::OK };
-    (status, Json(json!({ "epoch": epoch, "cursor": cursor, "keys": position.keys.to_string() })))
+    (
+        status,
+        Json(
+            json!({ "epoch": epoch, "cursor": cursor, "keys": position.keys.to_string(), "policy": position.policy.to_string() }),
+        ),
+    )
 }
 
 /// The frames that it keeps, whatever the position that is asked from.

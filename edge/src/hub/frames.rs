@@ -88,6 +88,7 @@ fn name(kind: FrameKind) -> &'static str {
         FrameKind::Delta => "delta",
         FrameKind::Snapshot => "snapshot",
         FrameKind::Keys => "keys",
+        FrameKind::Policy => "policy",
     }
 }
 

@@ -46,6 +46,12 @@ pub enum Scope {
     /// Rotate and retire signing keys.
     #[serde(rename = "keys:write")]
     KeysWrite,
+    /// See the route policy of the gates.
+    #[serde(rename = "policy:read")]
+    PolicyRead,
+    /// Change the route policy of the gates.
+    #[serde(rename = "policy:write")]
+    PolicyWrite,
     /// Read the audit trail.
     #[serde(rename = "audit:read")]
     AuditRead,

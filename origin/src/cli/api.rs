@@ -80,6 +80,11 @@ impl Api {
         self.show(&self.call(method, segments, Some(body))?)
     }
 
+    /// Whether answers are printed as JSON.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Prints an object, one member a line.
     pub(super) fn show(&self, answer: &Value) -> anyhow::Result<()> {
         let mut table = Table::new();

@@ -1,4 +1,4 @@
-//! Floors and keys as signed frames.
+//! Floors, keys and policy as signed frames.
 
 use shared::{
     feed::{Cursor, FRAME_FLOORS_MAX, FrameKind, Header, assemble, encode_floors},
@@ -9,7 +9,7 @@ use super::{Feed, FeedError, Position};
 use crate::keys::KeyRing;
 
 impl Feed {
-    /// What brings a replica at `position` up to date: the keys if it lacks them, then a delta, or a snapshot.
+    /// What brings a replica at `position` up to date: the keys and the policy if it lacks them, then a delta, or a snapshot.
     ///
     /// # Errors
     ///
@@ -21,6 +21,7 @@ impl Feed {
         if position.keys < ring.version() {
             frames.extend(self.keys_frame(header, &ring)?);
         }
+        frames.extend(self.policy_frame(header, position.policy)?);
         if position.keys < ring.feed_keys().since {
             // What it holds and hands on is signed by a key that nobody will pin any more.
             frames.extend(self.floor_parts()?);
@@ -55,13 +56,14 @@ impl Feed {
         self.sign(&self.header(), &[])
     }
 
-    /// The keys and every live floor.
+    /// The keys, the policy and every live floor.
     ///
     /// # Errors
     ///
     /// A frame cannot be signed.
     pub async fn snapshot_frames(&self) -> Result<Vec<u8>, FeedError> {
         let mut frames = self.keys_frame(self.header(), &self.keys.current())?;
+        frames.extend(self.policy_frame(self.header(), 0)?);
         frames.extend(self.floor_parts()?);
         Ok(frames)
     }
@@ -88,6 +90,17 @@ impl Feed {
         let upto = Cursor(ring.version());
         let header = Header { kind: FrameKind::Keys, after: Cursor(0), upto, ..header };
         self.sign(&header, &ring.key_set().encode())
+    }
+
+    /// The policy, if it is newer than `known`.
+    fn policy_frame(&self, header: Header, known: u64) -> Result<Vec<u8>, FeedError> {
+        let policy = self.policies.current();
+        if policy.version() <= known {
+            return Ok(Vec::new());
+        }
+        let upto = Cursor(policy.version());
+        let header = Header { kind: FrameKind::Policy, after: Cursor(0), upto, ..header };
+        self.sign(&header, policy.encoded())
     }
 
     fn header(&self) -> Header {

@@ -1,4 +1,4 @@
-//! Follows the signing keys: what other origins changed, what is due, what is revoked.
+//! Follows the signing keys and the route policy: what other origins changed, what is due, what is revoked.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::Feed;
 use crate::{
     keys::{KeysError, RingKey},
+    policies::{CurrentPolicy, Policies, PoliciesError},
     shell,
 };
 
@@ -29,6 +30,9 @@ pub(super) async fn run(feed: Arc<Feed>, heartbeat: Duration, mut stop: watch::R
         if let Err(error) = feed.follow_keys().await {
             tracing::warn!(event = "keys_follow_failed", reason = %error);
         }
+        if let Err(error) = feed.follow_policy().await {
+            tracing::warn!(event = "policy_follow_failed", reason = %error);
+        }
     }
 }
 
@@ -44,6 +48,36 @@ impl Feed {
             self.announce();
         }
         Ok(())
+    }
+
+    /// The route policy of the gates.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// Has gates judge by this policy; without a text by the one that they were built with.
+    ///
+    /// # Errors
+    ///
+    /// [`PoliciesError`]; nothing was changed, or the call may be repeated.
+    pub async fn set_policy(&self, text: Option<String>) -> Result<Arc<CurrentPolicy>, PoliciesError> {
+        let set = self.policies.set(text, self.feed_since(), shell::now()).await?;
+        tracing::info!(event = "policy_set", version = set.version());
+        self.announce();
+        Ok(set)
+    }
+
+    async fn follow_policy(&self) -> Result<(), PoliciesError> {
+        if self.policies.follow(self.feed_since()).await? {
+            tracing::info!(event = "policy_changed", version = self.policies.current().version());
+            self.announce();
+        }
+        Ok(())
+    }
+
+    /// Version of the signing keys since which the feed key signs.
+    fn feed_since(&self) -> u64 {
+        self.keys.current().feed_keys().since
     }
 
     /// Whether a signing key was revoked.

@@ -62,6 +62,7 @@ struct Answer {
     epoch: String,
     cursor: String,
     keys: String,
+    policy: String,
 }
 
 /// Pushes to `hub` until `stop` says so.
@@ -208,6 +209,7 @@ fn parse_answer(body: &[u8]) -> Option<Position> {
         epoch: Epoch(answer.epoch.parse().ok()?),
         cursor: Cursor(answer.cursor.parse().ok()?),
         keys: answer.keys.parse().ok()?,
+        policy: answer.policy.parse().ok()?,
     })
 }
 

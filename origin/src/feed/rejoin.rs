@@ -147,10 +147,12 @@ impl Feed {
                 held.floors.join(floor);
             }
             let header = frame.header();
-            if header.kind == FrameKind::Keys {
-                held.keys = held.keys.max(header.upto.0);
-            } else {
-                (held.epoch, held.cursor) = (held.epoch, held.cursor).max((header.epoch, header.upto));
+            match header.kind {
+                FrameKind::Keys => held.keys = held.keys.max(header.upto.0),
+                FrameKind::Policy => {}
+                FrameKind::Delta | FrameKind::Snapshot => {
+                    (held.epoch, held.cursor) = (held.epoch, held.cursor).max((header.epoch, header.upto));
+                }
             }
         }
         Ok(held)

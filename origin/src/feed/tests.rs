@@ -49,7 +49,7 @@ async fn follow(feed: &Feed) {
 /// A replica takes in what the feed hands out; what the last frame did.
 async fn sync(feed: &Feed, replica: &mut Replica) -> Accepted {
     let at = replica.position();
-    let position = Position { epoch: at.epoch, cursor: at.cursor, keys: at.keys };
+    let position = Position { epoch: at.epoch, cursor: at.cursor, keys: at.keys, policy: at.policy };
     let bytes = feed.frames_since(position).await.unwrap();
     take(feed, replica, &bytes)
 }

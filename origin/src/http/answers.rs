@@ -19,6 +19,7 @@ use crate::{
     audit::AuditError,
     feed::FeedError,
     keys::{KeyRingError, KeysError},
+    policies::PoliciesError,
     service::{self, ServiceError, sessions::SessionState},
 };
 
@@ -224,10 +225,23 @@ impl From<AuditError> for Problem {
     }
 }
 
+impl From<PoliciesError> for Problem {
+    fn from(error: PoliciesError) -> Self {
+        match error {
+            PoliciesError::Store(error) => ServiceError::from(error).into(),
+            PoliciesError::Text(_) | PoliciesError::TooLarge => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+            }
+            PoliciesError::Record => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            PoliciesError::Contended => Self::unavailable(error.to_string()),
+        }
+    }
+}
+
 impl From<FeedError> for Problem {
     fn from(error: FeedError) -> Self {
         match error {
-            FeedError::Frame => Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL),
+            FeedError::Frame | FeedError::Policy(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL),
             FeedError::Store(_) => Self::unavailable(NOTHING),
             FeedError::Rejoining | FeedError::NotFollowed | FeedError::Full => Self::unavailable(error.to_string()),
         }

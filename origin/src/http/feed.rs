@@ -20,6 +20,9 @@ pub(super) struct DeltaQuery {
     /// Version of the key set that the replica holds; 0 for none.
     #[serde(default)]
     keys: u64,
+    /// Version of the policy that the replica got from the feed; 0 for none.
+    #[serde(default)]
+    policy: u64,
     /// Whether the log is read for the answer, so that everything acknowledged before is in it.
     #[serde(default)]
     current: bool,
@@ -27,10 +30,10 @@ pub(super) struct DeltaQuery {
 
 type Frames = ([(HeaderName, &'static str); 2], Vec<u8>);
 
-/// `GET /feed/delta?epoch=&after=&keys=&current=`: the frames that bring a replica up to date.
+/// `GET /feed/delta?epoch=&after=&keys=&policy=&current=`: the frames that bring a replica up to date.
 ///
 /// 1. a query that is not of this form: 400
-/// 2. 200 `application/octet-stream`: a keys frame if `keys` is older, then a delta, or a snapshot if the log no longer
+/// 2. 200 `application/octet-stream`: a keys and a policy frame if what the replica has is older, then a delta, or a snapshot if the log no longer
 ///    reaches back to `after` or has another epoch
 /// 3. the log is not being followed: 503
 pub(super) async fn delta(
@@ -40,10 +43,11 @@ pub(super) async fn delta(
     let Query(query) = query.map_err(|_| {
         Problem::new(
             StatusCode::BAD_REQUEST,
-            "the query must be epoch=…&after=…, and may have keys=…, all numbers, and current=true",
+            "the query must be epoch=…&after=…, and may have keys=… and policy=…, all numbers, and current=true",
         )
     })?;
-    let position = Position { epoch: Epoch(query.epoch), cursor: Cursor(query.after), keys: query.keys };
+    let position =
+        Position { epoch: Epoch(query.epoch), cursor: Cursor(query.after), keys: query.keys, policy: query.policy };
     if query.current {
         app.feed.catch_up().await?;
     }

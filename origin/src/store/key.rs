@@ -17,6 +17,8 @@ pub enum Key {
     Everyone,
     /// The sealed signing keys.
     Keys,
+    /// The route policy of the gates.
+    Policy,
     /// That a client assertion was used, by its truncated hash.
     Assertion([u8; 16]),
     /// A key of the management API, by its id.
@@ -46,6 +48,7 @@ impl Key {
             Self::Roster(id) => (b'r', id.as_str().as_bytes()),
             Self::Everyone => (b'e', &[]),
             Self::Keys => (b'k', &[]),
+            Self::Policy => (b'o', &[]),
             Self::Assertion(id) => (b'a', id),
             Self::ApiKey(id) => (b'p', id),
             Self::ApiKeys => (b'P', &[]),
@@ -72,6 +75,7 @@ impl Key {
             b'r' => Self::Roster(text()?.parse().ok()?),
             b'e' => Self::Everyone,
             b'k' => Self::Keys,
+            b'o' => Self::Policy,
             b'a' => Self::Assertion(id.try_into().ok()?),
             b'p' => Self::ApiKey(id.try_into().ok()?),
             b'P' => Self::ApiKeys,
@@ -101,6 +105,7 @@ pub(crate) mod tests {
             Key::Roster(subject()),
             Key::Everyone,
             Key::Keys,
+            Key::Policy,
             Key::Assertion([1; 16]),
             Key::ApiKey([0xff; 16]),
             Key::ApiKeys,

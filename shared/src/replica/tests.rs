@@ -9,6 +9,7 @@ use crate::{
         tests::{KEY, Sums, delta, frame},
     },
     keys::PublicKey,
+    policy::{Access, Assurance, OnStale, PathPattern, Route, Upstream},
 };
 
 const SKEW: Duration = Duration::from_millis(100);
@@ -41,8 +42,12 @@ fn snapshot(epoch: u64, upto: u64, floors: &[Floor], as_of: u64, parts: u16) -> 
 }
 
 fn keys(version: u64, body: &[u8]) -> Vec<u8> {
+    versioned(FrameKind::Keys, version, body)
+}
+
+fn versioned(kind: FrameKind, version: u64, body: &[u8]) -> Vec<u8> {
     let header = Header {
-        kind: FrameKind::Keys,
+        kind,
         part: 0,
         parts: 1,
         epoch: Epoch(1),
@@ -99,7 +104,7 @@ fn a_snapshot_counts_when_all_its_parts_came_in_order() {
     assert_eq!(replica.freshness(), Freshness::Unsynced);
     assert_eq!(give(&mut replica, &parts[2]), Accepted::Advanced);
     assert_eq!(replica.freshness(), as_of(10));
-    assert_eq!(replica.position(), Position { epoch: Epoch(1), cursor: Cursor(6), keys: 0 });
+    assert_eq!(replica.position(), Position { epoch: Epoch(1), cursor: Cursor(6), keys: 0, policy: 0 });
 }
 
 #[test]
@@ -124,6 +129,35 @@ fn keys_only_ever_become_newer() {
     assert_eq!(give(&mut replica, &keys(3, b"\x01garbage")), Accepted::MalformedKeys);
     assert_eq!(replica.keys(), &set("b"));
     assert_eq!(replica.position().keys, 2);
+}
+
+#[test]
+fn a_policy_is_checked_when_it_arrives_and_only_ever_becomes_newer() {
+    let policy = |path: &str| {
+        let route = Route {
+            id: "r".into(),
+            host: None,
+            path: PathPattern::parse(path).unwrap(),
+            methods: None,
+            access: Access::Anonymous,
+            assurance: Assurance::Bounded,
+            staleness_ms_max: 5_000,
+            on_stale: OnStale::Deny,
+            sign_in: None,
+            upstream: "app".into(),
+        };
+        Policy::new([route].into(), [("app".to_string(), Upstream::at("self"))].into()).unwrap()
+    };
+    let frame = |version, body: &[u8]| versioned(FrameKind::Policy, version, body);
+    let mut replica = Replica::new();
+    assert_eq!(replica.policy(), None);
+    assert_eq!(give(&mut replica, &frame(2, &policy("/b").encode().unwrap())), Accepted::Advanced);
+    assert_eq!(give(&mut replica, &frame(1, &policy("/a").encode().unwrap())), Accepted::Known);
+    assert_eq!(give(&mut replica, &frame(3, b"PCP2\x01garbage")), Accepted::MalformedPolicy);
+    assert_eq!((replica.policy().map(|held| (**held).clone()), replica.position().policy), (Some(policy("/b")), 2));
+    assert_eq!(give(&mut replica, &frame(4, b"")), Accepted::Advanced, "back to the policy of the build");
+    assert_eq!((replica.policy(), replica.position().policy), (None, 4));
+    assert_eq!(replica.freshness(), Freshness::Unsynced, "routes are no floors");
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub(super) fn record(key: &Key) -> String {
         Key::Roster(id) => format!("portcullis:roster:{}", id.as_str()),
         Key::Everyone => "portcullis:everyone".to_owned(),
         Key::Keys => "portcullis:keys".to_owned(),
+        Key::Policy => "portcullis:policy".to_owned(),
         Key::Assertion(id) => format!("portcullis:assertion:{:032x}", u128::from_be_bytes(*id)),
         Key::ApiKey(id) => format!("portcullis:api-key:{}", Base64UrlUnpadded::encode_string(id)),
         Key::ApiKeys => "portcullis:api-keys".to_owned(),
@@ -68,6 +69,7 @@ pub(super) fn parse(name: &str) -> Option<Named> {
         None => match name.strip_prefix(PREFIX)? {
             "everyone" => Key::Everyone,
             "keys" => Key::Keys,
+            "policy" => Key::Policy,
             "api-keys" => Key::ApiKeys,
             "audit" => Key::AuditHead,
             "token-lifetime" => Key::TokenLifetime,
