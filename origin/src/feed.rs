@@ -6,6 +6,7 @@
 
 mod frames;
 mod keys;
+mod lease;
 mod push;
 mod recent;
 mod rejoin;
@@ -35,6 +36,7 @@ use crate::{
     config::Config,
     keys::Keys,
     policies::{Policies, PoliciesError},
+    shell,
     store::{AnyStore, StoreError},
     telemetry::metrics::{FEED_AS_OF, FEED_CURSOR, FLOORS},
 };
@@ -245,8 +247,10 @@ pub fn spawn(
     tasks.spawn(keys::run(Arc::clone(&feed), heartbeat, stopped.clone()));
     tasks.spawn(tail::forget(Arc::clone(&feed), stopped.clone()));
     tasks.spawn(rejoin::run(Arc::clone(&feed), config.hubs.clone(), client.clone(), stopped.clone()));
+    let holder = shell::random().context("no randomness")?;
     for hub in &config.hubs {
-        tasks.spawn(push::run(hub.clone(), Arc::clone(&feed), client.clone(), heartbeat, stopped.clone()));
+        let lease = lease::Lease::new(&hub.name, holder);
+        tasks.spawn(push::run(hub.clone(), lease, Arc::clone(&feed), client.clone(), heartbeat, stopped.clone()));
     }
     Ok(())
 }

@@ -1,10 +1,13 @@
 //! Pushes frames to one hub: new floors at once, a heartbeat when there are none, everything that the hub lacks when it
 //! says so.
 //!
+//! Only the origin that holds the hub's lease pushes; the others wait until it is free.
+//!
 //! Invariant: one request per hub at a time, so a slow hub holds up nobody but itself, and what it missed is sent as one
 //! delta or snapshot afterwards; nothing queues up.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -16,7 +19,10 @@ use serde::Deserialize;
 use shared::feed::{Cursor, Epoch};
 use tokio::sync::watch;
 
-use super::{BodyError, Feed, Position, body_of};
+use super::{
+    BodyError, Feed, Position, body_of,
+    lease::{Lease, RENEWAL},
+};
 use crate::{
     config::Hub,
     shell,
@@ -29,6 +35,9 @@ const ANSWER_BYTES_MAX: usize = 1_024;
 /// First and longest pause after a failed push; with jitter, so that origins do not come back in step.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// Pushes in a row that fail before another origin may try.
+const FAILURES_MAX: u32 = 3;
 
 /// What a push came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,6 +77,7 @@ struct Answer {
 /// Pushes to `hub` until `stop` says so.
 pub(super) async fn run(
     hub: Hub,
+    mut lease: Lease,
     feed: Arc<Feed>,
     client: reqwest::Client,
     heartbeat: Duration,
@@ -75,26 +85,51 @@ pub(super) async fn run(
 ) {
     let mut task = Task { hub, feed, client, position: None, gaps: 0, asked_in: None };
     let mut head = task.feed.watch();
-    let mut pauses = pauses();
+    let (mut pauses, mut failures) = (pauses(), 0_u32);
+    let mut renewals = tokio::time::interval(RENEWAL);
     loop {
+        if !lease.is_held(&task.feed.store).await {
+            // What the hub will have by then is not known.
+            task.position = None;
+            tokio::select! {
+                _ = renewals.tick() => continue,
+                () = super::until(&mut stop) => return,
+            }
+        }
         let pause = match task.push().await {
             Ok(()) => {
-                pauses = self::pauses();
+                (pauses, failures) = (self::pauses(), 0);
                 // Something new may have come in while the last push was under way.
                 if task.is_behind() { Duration::ZERO } else { heartbeat }
             }
             Err(error) => {
                 counter!(PUSHES, "hub" => task.hub.name.clone(), "outcome" => "failed").increment(1);
                 tracing::warn!(event = "feed_push_failed", hub = task.hub.name, reason = %error);
+                failures += 1;
+                if failures % FAILURES_MAX == 0 {
+                    // Another origin may reach the hub.
+                    lease.pass_on(&task.feed.store).await;
+                }
                 pauses.next().unwrap_or(PAUSE_MAX)
             }
         };
         let failed = pause != heartbeat;
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            // A hub that fails is not tried faster because there is news.
-            Ok(()) = head.changed(), if !failed => {}
-            () = super::until(&mut stop) => return task.push_the_last().await,
+        let mut waited = pin!(tokio::time::sleep(pause));
+        loop {
+            tokio::select! {
+                () = &mut waited => break,
+                // A hub that fails is not tried faster because there is news.
+                Ok(()) = head.changed(), if !failed => break,
+                _ = renewals.tick() => {
+                    if !lease.is_held(&task.feed.store).await {
+                        break;
+                    }
+                }
+                () = super::until(&mut stop) => {
+                    task.push_the_last().await;
+                    return lease.release(&task.feed.store).await;
+                }
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ pub(crate) fn floor(scope: u8, lowest: u64) -> Floor {
 pub(crate) async fn check(store: &AnyStore) {
     swaps_by_content(store).await;
     expires(store).await;
+    leases(store).await;
     log_is_contiguous(store).await;
     waits_for_appends(store).await;
     indexes(store).await;
@@ -58,6 +59,31 @@ async fn expires(store: &AnyStore) {
     }
     assert!(shell::now() >= soon);
     assert_eq!(store.swap(&key, None, b"again", None).await, Ok(Swapped::Done));
+}
+
+/// A lease has one holder, who may renew it and let it go; one that is not renewed is free again.
+async fn leases(store: &AnyStore) {
+    let key = Key::PushLease([7; 16]);
+    let soon = || shell::now().saturating_add(Duration::from_millis(300));
+    let first_end = soon();
+    assert_eq!(store.swap(&key, None, b"one", Some(first_end)).await, Ok(Swapped::Done));
+    assert_eq!(store.swap(&key, None, b"two", Some(soon())).await, Ok(Swapped::Conflict));
+    let renewed_until = shell::now().saturating_add(Duration::from_secs(3_600));
+    assert_eq!(store.swap(&key, Some(b"one"), b"one", Some(renewed_until)).await, Ok(Swapped::Done));
+    while shell::now() <= first_end {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(store.swap(&key, None, b"two", Some(soon())).await, Ok(Swapped::Conflict), "it was renewed");
+    for (holder, next) in [(b"one", b"two"), (b"two", b"one")] {
+        // Let go by the first, not renewed by the second.
+        let until = if holder == b"one" { shell::now() } else { soon() };
+        assert_eq!(store.swap(&key, Some(holder), holder, Some(until)).await, Ok(Swapped::Done));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while store.swap(&key, None, next, Some(renewed_until)).await != Ok(Swapped::Done) {
+            assert!(Instant::now() < deadline, "it is not free");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 /// I4: consecutive positions, no gap unnoticed, floors that only rise.

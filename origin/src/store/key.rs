@@ -33,6 +33,8 @@ pub enum Key {
     IdempotentAnswer([u8; 32]),
     /// The longest lifetime with which access tokens are made.
     TokenLifetime,
+    /// Who pushes to a hub, by a truncated hash of the hub's name.
+    PushLease([u8; 16]),
     /// That everything of another store is being written into this one.
     Import,
 }
@@ -59,6 +61,7 @@ impl Key {
             }
             Self::IdempotentAnswer(hash) => (b'i', hash),
             Self::TokenLifetime => (b'l', &[]),
+            Self::PushLease(name) => (b'h', name),
             Self::Import => (b'm', &[]),
         };
         [&[kind], id].concat()
@@ -83,6 +86,7 @@ impl Key {
             b'g' => Self::AuditSegment(u16::from_be_bytes(id.try_into().ok()?)),
             b'i' => Self::IdempotentAnswer(id.try_into().ok()?),
             b'l' => Self::TokenLifetime,
+            b'h' => Self::PushLease(id.try_into().ok()?),
             b'm' => Self::Import,
             _ => return None,
         };
@@ -113,6 +117,7 @@ pub(crate) mod tests {
             Key::AuditSegment(258),
             Key::IdempotentAnswer([3; 32]),
             Key::TokenLifetime,
+            Key::PushLease([5; 16]),
             Key::Import,
         ]
     }

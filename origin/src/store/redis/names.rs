@@ -42,6 +42,7 @@ pub(super) fn record(key: &Key) -> String {
         Key::AuditSegment(number) => format!("portcullis:audit:{number}"),
         Key::IdempotentAnswer(hash) => format!("portcullis:answer:{}", Base64UrlUnpadded::encode_string(hash)),
         Key::TokenLifetime => "portcullis:token-lifetime".to_owned(),
+        Key::PushLease(name) => format!("portcullis:push-lease:{}", Base64UrlUnpadded::encode_string(name)),
         Key::Import => "portcullis:import".to_owned(),
     }
 }
@@ -83,6 +84,7 @@ pub(super) fn parse(name: &str) -> Option<Named> {
             "assertion" => Key::Assertion(u128::from_str_radix(id, 16).ok()?.to_be_bytes()),
             "api-key" => Key::ApiKey(decode(id)?),
             "answer" => Key::IdempotentAnswer(decode(id)?),
+            "push-lease" => Key::PushLease(decode(id)?),
             "audit" => Key::AuditSegment(id.parse().ok()?),
             _ => return None,
         },
