@@ -7,6 +7,7 @@
 mod cases;
 mod cluster;
 mod disk;
+mod edge;
 mod ledger;
 mod process;
 mod sentinels;
@@ -14,7 +15,10 @@ mod world;
 
 use std::{fmt, ops::AddAssign};
 
-pub use self::cases::{CASES, Case};
+pub use self::{
+    cases::{CASES, Case},
+    edge::{EDGE_CASES, EdgeCase, EdgeCounts},
+};
 
 /// What a case came to.
 #[derive(Debug, Clone, PartialEq, Eq)]

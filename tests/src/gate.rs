@@ -260,6 +260,19 @@ impl TestGate {
         self.answers().await
     }
 
+    /// As [`Self::restart`], with nothing in the hub's storage.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub async fn restart_empty(&mut self) -> anyhow::Result<()> {
+        self.kill();
+        let storage = self.place.directory.path().join("do");
+        fs::remove_dir_all(&storage)?;
+        fs::create_dir(&storage)?;
+        self.restart().await
+    }
+
     /// As [`Self::restart`], with other bindings.
     ///
     /// # Errors

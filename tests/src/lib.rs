@@ -7,6 +7,7 @@ mod gate;
 mod guarded;
 mod hub;
 mod issuer;
+pub mod mixed;
 mod node;
 mod origin;
 mod redis;

@@ -59,11 +59,25 @@ enum Task {
         #[arg(long)]
         seed: Option<u64>,
     },
-    /// Install what is missing, then run the store's part of the fault matrix: Redis is killed, cut off, emptied and so on under
-    /// load, origins are killed between their writes, and 200 times in the middle of them.
+    /// Install what is missing, then run a part of the fault matrix. Store: Redis is killed, cut off, emptied and so on under
+    /// load, origins are killed between their writes, and 200 times in the middle of them. Edge: gate and hub are killed, an
+    /// origin is stopped, frames are held.
     Faults {
+        /// To what something happens.
+        #[arg(long, value_parser = ["store", "edge"], default_value = "store")]
+        part: String,
         /// Only cases with this in their name.
         name: Option<String>,
+    },
+    /// Install what is missing, then send requests of many subjects through one gate, and see that each is answered about its
+    /// own subject.
+    Mixed {
+        /// How many requests.
+        #[arg(long, default_value_t = 1_000_000)]
+        requests: u64,
+        /// Repeats the run that printed it.
+        #[arg(long)]
+        seed: Option<u64>,
     },
     /// Simulate origins, hubs and gates under faults, in simulated time.
     Sim {
@@ -116,7 +130,8 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Edge { policy, out } => edge(policy, out),
         Task::Policy(PolicyTask::Explain(arguments)) => explain::run(&arguments),
         Task::Races { sessions, seed } => races(sessions, seed),
-        Task::Faults { name } => faults(name),
+        Task::Faults { part, name } => faults(&part, name),
+        Task::Mixed { requests, seed } => mixed(requests, seed),
         Task::Sim { seeds, seed } => sim(seeds, seed),
         Task::Bench { arguments } => bench(&arguments),
         Task::Up { store, data } => up::run(store, data),
@@ -163,7 +178,7 @@ fn races(sessions: u64, seed: Option<u64>) -> anyhow::Result<()> {
     command::run(test.current_dir(command::root()))
 }
 
-fn faults(name: Option<String>) -> anyhow::Result<()> {
+fn faults(part: &str, name: Option<String>) -> anyhow::Result<()> {
     setup::run(&[Program::Redis, Program::Faketime])?;
     let mut matrix = Command::new("cargo");
     matrix.args([
@@ -176,8 +191,11 @@ fn faults(name: Option<String>) -> anyhow::Result<()> {
         "portcullis-faults",
         "--",
     ]);
-    let matrix = command::run(matrix.args(&name).current_dir(command::root()));
-    if name.is_none() {
+    if part == "edge" {
+        edge_build::build_if_changed()?;
+    }
+    let matrix = command::run(matrix.args(["--part", part]).args(&name).current_dir(command::root()));
+    if part == "store" && name.is_none() {
         println!("origin on the embedded store killed {KILLS} times in the middle of writes, some minutes:");
         kill_in_mid_write()?;
     }
@@ -189,6 +207,19 @@ fn kill_in_mid_write() -> anyhow::Result<()> {
     kills.args(["test", "--package", "portcullis-origin", "--all-features", "--test", "processes", "--"]);
     kills.args(["restart::an_origin_that_is_killed_again_and_again", "--nocapture"]);
     command::run(kills.env("PORTCULLIS_KILLS", KILLS.to_string()).current_dir(command::root()))
+}
+
+fn mixed(requests: u64, seed: Option<u64>) -> anyhow::Result<()> {
+    setup::run(&[])?;
+    edge_build::build_if_changed()?;
+    let mut test = Command::new("cargo");
+    // The packages of `test`, so that nothing is built twice.
+    test.args(["test", "--workspace", "--exclude", "portcullis-edge", "--all-features", "--test", "edge_faults", "--"]);
+    test.args(["the_subject_of_the_answer", "--nocapture"]).env("PORTCULLIS_MIXED_REQUESTS", requests.to_string());
+    if let Some(seed) = seed {
+        test.env("PORTCULLIS_MIXED_SEED", seed.to_string());
+    }
+    command::run(test.current_dir(command::root()))
 }
 
 fn sim(seeds: u64, seed: Option<u64>) -> anyhow::Result<()> {

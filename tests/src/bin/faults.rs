@@ -1,20 +1,31 @@
-//! Runs the store's part of the fault matrix and prints what came of each case; fails if anything was lost, admitted late or
-//! refused for nothing.
+//! Runs a part of the fault matrix and prints what came of each case; fails if anything was lost, admitted late or refused for
+//! nothing.
 
 //!
 //! With `serve` as its first argument it is an origin, as `portcullis serve`: some cases start it so.
 
-use std::{env, process::ExitCode};
+use std::{env, path::Path, process::ExitCode};
 
-use clap::Parser;
-use portcullis_tests::faults::{CASES, Outcome};
+use clap::{Parser, ValueEnum};
+use portcullis_tests::faults::{CASES, EDGE_CASES, Outcome};
 
-/// Lets things happen to the store under load.
+/// Lets things happen under load.
 #[derive(Parser)]
 #[command(name = "portcullis-faults", version)]
 struct Arguments {
+    /// To what they happen.
+    #[arg(long, value_enum, default_value_t = Part::Store)]
+    part: Part,
     /// Only cases with this in their name.
     name: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The store, and the origins on it.
+    Store,
+    /// Gate, hub and the way to them.
+    Edge,
 }
 
 fn main() -> ExitCode {
@@ -32,10 +43,19 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn run_cases() -> anyhow::Result<ExitCode> {
     let own = env::current_exe()?;
-    let wanted = Arguments::parse().name.unwrap_or_default();
+    let Arguments { part, name } = Arguments::parse();
+    let wanted = name.unwrap_or_default();
+    let bad = match part {
+        Part::Store => run_store(&own, &wanted).await,
+        Part::Edge => run_edge(&own, &wanted).await,
+    };
+    Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn run_store(own: &Path, wanted: &str) -> usize {
     let mut bad = 0;
-    for case in CASES.iter().filter(|case| case.name.contains(&wanted)) {
-        let outcome = case.run(&own).await;
+    for case in CASES.iter().filter(|case| case.name.contains(wanted)) {
+        let outcome = case.run(own).await;
         bad += usize::from(!matches!(&outcome, Ok(Outcome::Ran(counts)) if counts.is_good()));
         match outcome {
             Ok(outcome) => {
@@ -45,5 +65,18 @@ async fn run_cases() -> anyhow::Result<ExitCode> {
             Err(error) => println!("{}: failed: {error:#}", case.name),
         }
     }
-    Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    bad
+}
+
+async fn run_edge(own: &Path, wanted: &str) -> usize {
+    let mut bad = 0;
+    for case in EDGE_CASES.iter().filter(|case| case.name.contains(wanted)) {
+        let counts = case.run(own).await;
+        bad += usize::from(!matches!(&counts, Ok(counts) if counts.is_good()));
+        match counts {
+            Ok(counts) => println!("{}: {counts}", case.name),
+            Err(error) => println!("{}: failed: {error:#}", case.name),
+        }
+    }
+    bad
 }

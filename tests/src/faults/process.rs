@@ -8,7 +8,10 @@ use std::{
 
 use ::origin::config::Config;
 use anyhow::{Context as _, ensure};
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
 use reqwest::Client;
 
 use crate::{MANAGEMENT_KEY, MASTER_KEY, clock::move_clock, eventually, free_port};
@@ -99,7 +102,18 @@ impl OriginProcess {
         eventually("an origin to be ready", ready).await.map(drop)
     }
 
-    fn kill(&mut self) {
+    /// Stops it in the middle of whatever it does, or lets it go on.
+    ///
+    /// # Errors
+    ///
+    /// It has ended.
+    pub(super) fn pause(&self, paused: bool) -> anyhow::Result<()> {
+        let signal = if paused { Signal::SIGSTOP } else { Signal::SIGCONT };
+        Ok(signal::kill(Pid::from_raw(self.child.id().try_into()?), signal)?)
+    }
+
+    /// SIGKILL.
+    pub(super) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
