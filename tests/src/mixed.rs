@@ -129,7 +129,7 @@ async fn client(
         if number >= requests {
             return Ok(mixed);
         }
-        if number > 0 && number % PROGRESS == 0 {
+        if number > 0 && number.is_multiple_of(PROGRESS) {
             println!("{number} of {requests} requests, {:.0} s", started.elapsed().as_secs_f64());
         }
         let Some(kind) = kinds.get(rng.usize(..kinds.len())) else { continue };
