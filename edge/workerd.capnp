@@ -3,13 +3,15 @@
 using Workerd = import "/workerd/workerd.capnp";
 
 const config :Workerd.Config = (
-  services = [
-    (name = "gate", worker = .gate),
-    (name = "disk", disk = (path = "do", writable = true)),
-    (name = "internet", network = (allow = ["public", "private", "local"]))
-  ],
+  services = .services,
   sockets = [(name = "http", address = "127.0.0.1:8787", http = (), service = "gate")]
 );
+
+const services :List(Workerd.Service) = [
+  (name = "gate", worker = .gate),
+  (name = "disk", disk = (path = "do", writable = true)),
+  (name = "internet", network = (allow = ["public", "private", "local"]))
+];
 
 const gate :Workerd.Worker = (
   modules = [

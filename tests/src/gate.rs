@@ -67,6 +67,8 @@ pub struct GatePlace {
     port: u16,
     /// Of the second gate, if there is one.
     second: Option<u16>,
+    /// The file of the build that workerd is started with.
+    configuration: &'static str,
     directory: TempDir,
 }
 
@@ -80,7 +82,7 @@ impl GatePlace {
         let directory = tempfile::tempdir()?;
         copy_build(directory.path())?;
         fs::create_dir(directory.path().join("do"))?;
-        let place = Self { port: free_port()?, second: None, directory };
+        let place = Self { port: free_port()?, second: None, configuration: "workerd.capnp", directory };
         place.write_policy(policy)?;
         Ok(place)
     }
@@ -98,21 +100,25 @@ impl GatePlace {
     }
 
     /// Has the gate believe what a proxy says of the scheme.
-    ///
-    /// # Errors
-    ///
-    /// The configuration of the build has another form than it had.
-    pub fn behind_proxy(self) -> anyhow::Result<Self> {
-        let file = self.directory.path().join("workerd.capnp");
-        let (config, plain) = (fs::read_to_string(&file)?, "http = ()");
-        ensure!(config.contains(plain), "no plain socket in workerd.capnp");
-        fs::write(&file, config.replace(plain, "http = (forwardedProtoHeader = \"X-Forwarded-Proto\")"))?;
-        Ok(self)
+    #[must_use]
+    pub fn behind_proxy(mut self) -> Self {
+        self.configuration = "behind-proxy.capnp";
+        self
     }
 
     /// The hub, as the origin's configuration names it.
     pub fn hub(&self) -> Hub {
-        Hub { name: "local".to_owned(), url: format!("http://127.0.0.1:{}/.portcullis/hubs/local/frames", self.port) }
+        self.hub_named("local")
+    }
+
+    /// As [`Self::hub`], for a gate whose binding `HUB_NAME` is this.
+    pub fn hub_named(&self, name: &str) -> Hub {
+        Hub { name: name.to_owned(), url: format!("http://127.0.0.1:{}/.portcullis/hubs/{name}/frames", self.port) }
+    }
+
+    /// Where the gate will listen.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Starts the gate here, and waits until it answers.
@@ -141,7 +147,7 @@ impl GatePlace {
     fn spawn(&self, settings: &GateSettings) -> anyhow::Result<std::process::Child> {
         let log = File::options().create(true).append(true).open(self.log())?;
         let mut workerd = Command::new(root().join("node_modules/.bin/workerd"));
-        workerd.args(["serve", "workerd.capnp"]).current_dir(self.directory.path());
+        workerd.args(["serve", self.configuration]).current_dir(self.directory.path());
         workerd.arg(format!("--socket-addr=http=127.0.0.1:{}", self.port));
         if let Some(port) = self.second {
             workerd.arg(format!("--socket-addr=second=127.0.0.1:{port}"));
@@ -335,8 +341,9 @@ fn second_gate(config: &str) -> anyhow::Result<String> {
     let own = "durableObjectNamespace = \"Hub\"";
     ensure!(second.contains(own), "no hub in workerd.capnp");
     let second = second.replace(own, "durableObjectNamespace = (className = \"Hub\", serviceName = \"gate\")");
-    let services =
-        services.replace("services = [", "services = [\n    (name = \"second\", worker = .second),").replace(
+    let services = services
+        .replace("(Workerd.Service) = [", "(Workerd.Service) = [\n    (name = \"second\", worker = .second),")
+        .replace(
             "sockets = [",
             "sockets = [(name = \"second\", address = \"*:0\", http = (), service = \"second\"),\n    ",
         );
@@ -344,7 +351,7 @@ fn second_gate(config: &str) -> anyhow::Result<String> {
 }
 
 /// The files of the build that a gate runs from, beside its policy.
-const BUILT: [&str; 9] = [
+const BUILT: [&str; 10] = [
     "entry.mjs",
     "connections.mjs",
     "feed.mjs",
@@ -352,6 +359,7 @@ const BUILT: [&str; 9] = [
     "session.mjs",
     "upstream.mjs",
     "workerd.capnp",
+    "behind-proxy.capnp",
     "index.js",
     "index_bg.wasm",
 ];

@@ -41,7 +41,7 @@ async fn the_upload_to_cloudflare_is_complete() -> Tested {
 /// CSR-01: an unsafe request of a page of https passes behind a proxy that says so, and only there.
 #[tokio::test]
 async fn a_gate_behind_a_proxy_knows_that_the_browser_used_tls() -> Tested {
-    for (place, status) in [(GatePlace::new(POLICY)?.behind_proxy()?, 200), (GatePlace::new(POLICY)?, 403)] {
+    for (place, status) in [(GatePlace::new(POLICY)?.behind_proxy(), 200), (GatePlace::new(POLICY)?, 403)] {
         let setting = Setting::start_at(place, |_| {}).await?;
         let opened = setting.open("alice").await?;
         let post = async |origin: &str| -> anyhow::Result<u16> {

@@ -20,9 +20,17 @@ use crate::{
 /// What the module may weigh with gzip -9, in bytes: Workers load it at a cold start.
 const GZIPPED_BYTES_MAX: usize = 300 * 1024;
 
-/// Files beside the build that it needs to run: the entry, and the configuration of bare workerd.
-const COPIED: [&str; 7] =
-    ["entry.mjs", "connections.mjs", "feed.mjs", "refuse.mjs", "session.mjs", "upstream.mjs", "workerd.capnp"];
+/// Files beside the build that it needs to run: the entry, and the configurations of bare workerd.
+const COPIED: [&str; 8] = [
+    "entry.mjs",
+    "connections.mjs",
+    "feed.mjs",
+    "refuse.mjs",
+    "session.mjs",
+    "upstream.mjs",
+    "workerd.capnp",
+    "behind-proxy.capnp",
+];
 
 /// What to build.
 pub(crate) struct EdgeBuild {
