@@ -8,6 +8,7 @@ mod guarded;
 mod hub;
 mod issuer;
 pub mod mixed;
+mod nginx;
 mod node;
 mod origin;
 mod redis;
@@ -23,6 +24,7 @@ pub use self::{
     guarded::TestGuarded,
     hub::TestHub,
     issuer::{TestIssuer, signed},
+    nginx::TestNginx,
     node::in_node,
     origin::{MANAGEMENT_KEY, MASTER_KEY, TestOrigin, feed_key},
     redis::{REDIS_PASSWORD, TestRedis},

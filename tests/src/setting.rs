@@ -135,13 +135,20 @@ impl Setting {
             choose(config);
         })
         .await?;
-        // Half a second of skew leaves a bound of 3 s room for heartbeats that come late on a busy machine.
-        let settings =
-            GateSettings::of(&origin).with_upstream("app", upstream.address()).with("CLOCK_SKEW_MS_MAX", "500");
-        let settings = settings.with("ASSERTION_KEYS", &json!({ "app": ASSERTION_KEY }).to_string());
-        let gate = place.start(settings).await?;
+        let gate = place.start(gate_settings(&origin, &upstream)).await?;
         gate.ready().await?;
         Ok(Self { origin, upstream, gate, directory })
+    }
+
+    /// Starts one more gate, with a hub of its own that the origin knows by this name, and waits until it is synced.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub async fn start_another_at(&self, place: GatePlace, hub: &str) -> anyhow::Result<TestGate> {
+        let gate = place.start(gate_settings(&self.origin, &self.upstream).with("HUB_NAME", hub)).await?;
+        gate.ready().await?;
+        Ok(gate)
     }
 
     /// Opens a session of a `member` with the scope `read`; the answer of the origin.
@@ -164,6 +171,12 @@ impl Setting {
         let text = |name: &str| opened[name].as_str().unwrap_or_default().to_owned();
         Ok(Opened { access: text("access_token"), refresh: text("refresh_token"), session: text("session_id") })
     }
+}
+
+fn gate_settings(origin: &TestOrigin, upstream: &TestUpstream) -> GateSettings {
+    // Half a second of skew leaves a bound of 3 s room for heartbeats that come late on a busy machine.
+    let settings = GateSettings::of(origin).with_upstream("app", upstream.address()).with("CLOCK_SKEW_MS_MAX", "500");
+    settings.with("ASSERTION_KEYS", &json!({ "app": ASSERTION_KEY }).to_string())
 }
 
 /// What opening a session gave.

@@ -142,8 +142,12 @@ fn test() -> anyhow::Result<()> {
     // Too many tests need Redis for a run without it to say much.
     let mut programs = vec![Program::Redis];
     let mut left_out = Vec::new();
-    let optional =
-        [(Program::Chromium, "chromium"), (Program::Faketime, "faketime"), (Program::Python, "schemathesis")];
+    let optional = [
+        (Program::Chromium, "chromium"),
+        (Program::Faketime, "faketime"),
+        (Program::Nginx, "nginx"),
+        (Program::Python, "schemathesis"),
+    ];
     for (program, name) in optional {
         match setup::unavailable(program) {
             None => programs.push(program),

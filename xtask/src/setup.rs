@@ -1,5 +1,5 @@
-//! Installs the tools that are missing: the Wasm target, npm packages, Redis, Chromium, libfaketime and Schemathesis, the
-//! builders of the edge.
+//! Installs the tools that are missing: the Wasm target, npm packages, Redis, Chromium, libfaketime, nginx and Schemathesis,
+//! the builders of the edge.
 //!
 //! Invariant: what is there already is not touched, so a second run does nothing and takes no time.
 
@@ -26,6 +26,8 @@ pub(crate) enum Program {
     Chromium,
     /// Moves the clock of another program.
     Faketime,
+    /// Stands before gates.
+    Nginx,
     /// Runs Schemathesis, which is installed with it.
     Python,
 }
@@ -110,7 +112,7 @@ pub(crate) fn unavailable(program: Program) -> Option<&'static str> {
 
 impl Program {
     /// All of them.
-    pub(crate) const ALL: [Self; 4] = [Self::Redis, Self::Chromium, Self::Faketime, Self::Python];
+    pub(crate) const ALL: [Self; 5] = [Self::Redis, Self::Chromium, Self::Faketime, Self::Nginx, Self::Python];
 
     /// The Debian package that holds it.
     const fn package(self) -> &'static str {
@@ -118,6 +120,7 @@ impl Program {
             Self::Redis => "redis-server",
             Self::Chromium => "chromium",
             Self::Faketime => "faketime",
+            Self::Nginx => "nginx",
             Self::Python => "python3-venv",
         }
     }
@@ -125,6 +128,8 @@ impl Program {
     fn is_there(self) -> bool {
         match self {
             Self::Redis | Self::Chromium | Self::Faketime => is_installed(self.package()),
+            // Debian keeps it where only the search path of root may lead.
+            Self::Nginx => is_installed(self.package()) || Path::new("/usr/sbin/nginx").is_file(),
             // Debian has the module that puts pip into an environment in a package of its own.
             Self::Python => {
                 Command::new("python3").args(["-c", "import ensurepip"]).output().is_ok_and(|it| it.status.success())
