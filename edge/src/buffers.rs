@@ -27,10 +27,18 @@ thread_local! {
     });
 }
 
+/// A page of linear memory.
+const PAGE_BYTES: usize = 64 * 1024;
+
 /// The memory of this instance, a `WebAssembly.Memory`.
 #[wasm_bindgen]
 pub fn linear_memory() -> JsValue {
     wasm_bindgen::memory()
+}
+
+/// The bytes of the linear memory: all that this instance ever needed at once.
+pub(crate) fn memory_bytes() -> usize {
+    core::arch::wasm32::memory_size::<0>().saturating_mul(PAGE_BYTES)
 }
 
 /// `[address, length]` of the input, then of the output, in bytes of [`linear_memory`], and the address of the number (f64)

@@ -29,7 +29,7 @@ use shared::{
 use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 
 use crate::{
-    buffers::{exchange, tell_identity},
+    buffers::{self, exchange, tell_identity},
     own::{Own, session_route, who_am_i},
     pools::Pools,
     refusal::Refusal,
@@ -512,6 +512,7 @@ impl Gate {
             "floors": self.replica.floors().len(),
             "floors_digest": format!("{:016x}", self.replica.floors().digest(now)),
             "tokens_cached": self.tokens.len(),
+            "memory_bytes": buffers::memory_bytes(),
             "frames_refused": self.frames_refused,
             "verdicts": self.verdicts,
             "pools": self.pools.status(),

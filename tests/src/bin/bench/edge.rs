@@ -37,6 +37,17 @@ pub(crate) struct RunningEdge {
 }
 
 impl RunningEdge {
+    /// Kills gates and hub, and starts them again with what they left on the disk.
+    ///
+    /// # Errors
+    ///
+    /// They do not start.
+    pub(crate) fn restart(self) -> anyhow::Result<Self> {
+        let workerd = self.workerd.restart()?;
+        let hub = workerd.address("hub")?;
+        Ok(Self { workerd, hub })
+    }
+
     /// Where the origin pushes frames.
     pub(crate) fn push_url(&self) -> String {
         format!("http://{}/.portcullis/hubs/{HUB}/frames", self.hub)

@@ -1,5 +1,7 @@
 //! A million floors: memory, look-ups and merges, natively and inside Wasm.
 
+mod gate;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -23,6 +25,13 @@ const ABSENT: u32 = 1 << 31;
 
 /// What the design allows for a million floors.
 const MEMORY_MIB_MAX: f64 = 32.0;
+
+/// What a gate may need of linear memory with a million floors and a full cache of tokens.
+const GATE_MIB_MAX: f64 = 96.0;
+
+/// Floors of a gate that starts, and how soon it has to be ready.
+const FLOORS_AT_START: u32 = 200_000;
+const READY_MS_MAX: f64 = 150.0;
 
 /// How the floors are measured.
 #[derive(clap::Args)]
@@ -68,8 +77,32 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
         table.row([name.to_owned(), figure(mib(bytes))].into_iter().chain(medians.map(figure)));
     }
     report.table(table);
+    gates(&mut report, arguments.rounds).await?;
     report.target("memory of 1,000,000 floors", mib(native_bytes.max(inside_bytes)), MEMORY_MIB_MAX, "MiB");
     Ok(report)
+}
+
+/// What a whole gate needs.
+async fn gates(report: &mut Report, rounds: u32) -> anyhow::Result<()> {
+    let memory = mib_of(gate::Gate::start(FLOORS).await?.memory(FLOORS).await?);
+    let mut gate = gate::Gate::start(FLOORS_AT_START).await?;
+    let mut starts = Vec::new();
+    for _ in 0..rounds {
+        let (restarted, took) = gate.restart().await?;
+        gate = restarted;
+        starts.push(took.as_secs_f64() * 1e3);
+    }
+    let ready = median(&starts);
+    let mut table = Table::new("A gate under workerd", ["", ""]);
+    table.row(["linear memory with 1,000,000 floors and 8,192 verified tokens, MiB".to_owned(), figure(memory)]);
+    table.row([
+        format!("ready after the start of the process with 200,000 floors, ms ({rounds} starts)"),
+        figure(ready),
+    ]);
+    report.table(table);
+    report.target("linear memory of a gate at its fullest", memory, GATE_MIB_MAX, "MiB");
+    report.target("gate ready with 200,000 floors", ready, READY_MS_MAX, "ms");
+    Ok(())
 }
 
 fn natively(many: &mut Many) -> anyhow::Result<Sample> {
@@ -122,5 +155,9 @@ async fn ask(connection: &mut Connection, path: &str) -> anyhow::Result<String> 
 }
 
 fn mib(bytes: usize) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
+    mib_of(bytes as f64)
+}
+
+fn mib_of(bytes: f64) -> f64 {
+    bytes / f64::from(1 << 20)
 }

@@ -6,7 +6,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -31,7 +31,8 @@ pub(crate) struct Worker {
 pub(crate) struct Workerd {
     pub(crate) process: Process,
     addresses: BTreeMap<String, SocketAddr>,
-    _directory: TempDir,
+    sockets: usize,
+    directory: TempDir,
 }
 
 impl Worker {
@@ -113,19 +114,20 @@ impl Workerd {
     /// It does not start, or refuses the configuration.
     pub(crate) fn start(directory: TempDir, config: &str, sockets: usize) -> anyhow::Result<Self> {
         fs::write(directory.path().join("config.capnp"), config)?;
-        let mut command = Command::new(program());
-        // It tells the ports through the descriptor that it is given for that.
-        command.args(["serve", "config.capnp", "--control-fd=1"]).current_dir(&directory);
-        let mut process = Process::start(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
-        let mut events = BufReader::new(process.stdout().context("workerd has no output")?).lines();
-        let mut addresses = BTreeMap::new();
-        while addresses.len() < sockets {
-            let line = events.next().context("workerd ended before it listened")??;
-            let event: Value = serde_json::from_str(&line).context("workerd said something unknown")?;
-            let (Some(socket), Some(port)) = (event["socket"].as_str(), event["port"].as_u64()) else { continue };
-            addresses.insert(socket.to_owned(), SocketAddr::from(([127, 0, 0, 1], port.try_into()?)));
-        }
-        Ok(Self { process, addresses, _directory: directory })
+        let (process, addresses) = spawn(directory.path(), sockets)?;
+        Ok(Self { process, addresses, sockets, directory })
+    }
+
+    /// Kills it, and starts it again with what it left on the disk, on other ports.
+    ///
+    /// # Errors
+    ///
+    /// It does not start.
+    pub(crate) fn restart(self) -> anyhow::Result<Self> {
+        let Self { process, sockets, directory, .. } = self;
+        drop(process);
+        let (process, addresses) = spawn(directory.path(), sockets)?;
+        Ok(Self { process, addresses, sockets, directory })
     }
 
     /// Where `socket` listens.
@@ -136,6 +138,22 @@ impl Workerd {
     pub(crate) fn address(&self, socket: &str) -> anyhow::Result<SocketAddr> {
         self.addresses.get(socket).copied().with_context(|| format!("there is no socket {socket}"))
     }
+}
+
+fn spawn(directory: &Path, sockets: usize) -> anyhow::Result<(Process, BTreeMap<String, SocketAddr>)> {
+    let mut command = Command::new(program());
+    // It tells the ports through the descriptor that it is given for that.
+    command.args(["serve", "config.capnp", "--control-fd=1"]).current_dir(directory);
+    let mut process = Process::start(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
+    let mut events = BufReader::new(process.stdout().context("workerd has no output")?).lines();
+    let mut addresses = BTreeMap::new();
+    while addresses.len() < sockets {
+        let line = events.next().context("workerd ended before it listened")??;
+        let event: Value = serde_json::from_str(&line).context("workerd said something unknown")?;
+        let (Some(socket), Some(port)) = (event["socket"].as_str(), event["port"].as_u64()) else { continue };
+        addresses.insert(socket.to_owned(), SocketAddr::from(([127, 0, 0, 1], port.try_into()?)));
+    }
+    Ok((process, addresses))
 }
 
 /// A text literal of Cap'n Proto; JSON's escapes are among its own.
