@@ -12,7 +12,7 @@ const WASM_PACKAGE: &str = "portcullis-bench-wasm";
 const WASM_OUT: &str = "build/bench";
 
 /// Benchmarks that need gate and hub.
-const OF_THE_EDGE: [&str; 2] = ["gate", "propagation"];
+const OF_THE_EDGE: [&str; 3] = ["gate", "propagation", "floors"];
 
 /// What the origin is measured beside in Rust: a workspace of its own, so that nothing else waits for it.
 const PEERS: &str = "tests/peers/rust/Cargo.toml";
