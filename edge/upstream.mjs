@@ -19,22 +19,21 @@ const answers = new Map(); // the gate's own answers, by the number of the ident
  */
 export function forward(req, address, said, lines, holds) {
   const values = said.split("\n");
-  const init = reading(values);
-  return ask(fetch(prepare(req, address, values), init), init, lines, holds);
+  return ask(fetch(prepare(req, address, values)), mayBeKept(req, values), lines, holds);
 }
 
 /** As `forward`, to a node of the pool of an upstream. */
 export function forwardToPool(req, upstream, said, lines, holds) {
   const values = said.split("\n");
-  const init = reading(values);
-  return ask(askPool(upstream, prepare(req, "http://node.invalid", values), values[1], init), init, lines, holds);
+  return ask(askPool(upstream, prepare(req, "http://node.invalid", values), values), mayBeKept(req, values), lines, holds);
 }
 
 // RFC 9110 §9.2.2; a body can be read only once.
 const IDEMPOTENT = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
 const mayRepeat = ({ method, body }) => body === null && IDEMPOTENT.has(method);
 
-async function askPool(upstream, request, session, init) {
+async function askPool(upstream, request, values) {
+  const session = values[1];
   const repeats = mayRepeat(request);
   const rest = pathOf(request.url);
   for (let tried = 0; ;) {
@@ -42,7 +41,7 @@ async function askPool(upstream, request, session, init) {
     if (address === undefined) throw new Error("no node answers");
     tried |= 1 << node;
     try {
-      const answer = await fetch(new Request(address + rest, request), init);
+      const answer = await fetch(requestTo(address + rest, request, values));
       wasm.settle_node(upstream, session, node, true, Date.now());
       return answer;
     } catch (error) {
@@ -58,7 +57,7 @@ const pathOf = (url) => url.slice(url.indexOf("/", url.indexOf("://") + 3));
 function prepare(req, address, values) {
   const { url } = req;
   const rest = pathOf(url);
-  const request = new Request(address + rest, req);
+  const request = requestTo(address + rest, req, values);
   const { headers } = request;
   strip(headers);
   for (let i = 0; i < IDENTITY.length; i++) if (values[i] !== "") headers.set(IDENTITY[i], values[i]);
@@ -74,23 +73,29 @@ function prepare(req, address, values) {
   return request;
 }
 
-// BRR-09: what one user is told comes out of no cache between here and the application, and goes into none.
-const OWN = { redirect: "manual", cache: "no-store" };
-const SHARED = { redirect: "manual" };
-const reading = (values) => (values[0] === "" ? SHARED : OWN);
+const isOfSession = (values) => values[0] !== "";
 
-// Without a word of the application, a cache that does not know of cookies would take the answer for everyone's.
+// All at once: a request that is made of another one is copied whole, and again by options of `fetch`. BRR-09: what one user
+// is told comes out of no cache between here and the application, and goes into none.
+function requestTo(url, { method, headers, body }, values) {
+  return new Request(url, { method, headers, body, redirect: "manual", cache: isOfSession(values) ? "no-store" : undefined });
+}
+
+// Without a word of the application, a cache that does not know of cookies would take an answer for everyone's. What answers
+// Authorization is kept by none that others share (RFC 9111 §3.5).
+const mayBeKept = (req, values) => isOfSession(values) && !req.headers.has("authorization");
+
 function kept(answer) {
   const own = new Response(answer.body, answer);
   own.headers.set("cache-control", "private");
   return own;
 }
 
-async function ask(asked, init, lines, holds) {
+async function ask(asked, mayBeKept, lines, holds) {
   let answer;
   try {
     answer = await asked;
-    if (init === OWN && answer.webSocket === null && !answer.headers.has("cache-control")) answer = kept(answer);
+    if (mayBeKept && answer.webSocket === null && !answer.headers.has("cache-control")) answer = kept(answer);
     if (holds !== null) answer = holds(answer);
   } catch {
     answer = refuse(["502", "upstream", "", "", "the application does not answer"]);
