@@ -52,7 +52,7 @@ enum Command {
     #[command(subcommand)]
     Store(store::Command),
     /// Print what an installation needs in memory, CPU and traffic, on an ordinary day and on a bad one.
-    Plan(plan::Figures),
+    Plan(plan::Arguments),
     /// Find out whether the store keeps what it acknowledges, and how it is.
     Doctor(doctor::Arguments),
     /// Print the documented configuration with every default and limit, or check one with --config.
@@ -88,7 +88,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Apikeys(arguments) => apikeys::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
         Command::Store(command) => store::run(&command),
-        Command::Plan(figures) => plan::run(&figures),
+        Command::Plan(arguments) => plan::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Config(file) => config::run(&file),
     }
