@@ -44,6 +44,8 @@ struct Held {
     ended: watch::Sender<Ended>,
     failed_at: Mutex<Option<Instant>>,
     wanted: Notify,
+    /// How far the clocks of store and service may be apart.
+    skew_max: Duration,
 }
 
 /// Pulls, counted from 1.
@@ -73,6 +75,7 @@ impl Follower {
             ended: watch::Sender::new(Ended::default()),
             failed_at: Mutex::new(None),
             wanted: Notify::new(),
+            skew_max: settings.skew_max,
         });
         let (followed, pause) = (Arc::clone(&held), settings.refresh);
         let task = tokio::spawn(async move {
@@ -171,7 +174,9 @@ impl Held {
         for frame in &good {
             replica.accept(frame);
         }
-        replica.prune(now());
+        let now = now();
+        replica.check_clock(now, self.skew_max);
+        replica.prune(now);
         if replica.position().keys != keys_before {
             *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(replica.keys().clone());
         }

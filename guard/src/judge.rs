@@ -7,10 +7,9 @@ use shared::{
     identity,
     keys::Verifier,
     policy::{Route, Routed},
-    replica::Freshness,
     request::{self, CookieNames, Facts, Place},
     time::Timestamp,
-    token::{AccessToken, Expected, TokenError},
+    token::{AccessToken, Expected},
 };
 
 use crate::{
@@ -145,12 +144,6 @@ impl Judge {
                 },
             },
             Decision::Ask(_) => return Err(Denied::Stale),
-            // The key may have come into use after the last frames.
-            Decision::Deny(Denied::InvalidToken(TokenError::UnknownKey))
-                if freshness == Freshness::Unsynced || !freshness.is_within(route.staleness_max(), now, skew_max) =>
-            {
-                return Err(Denied::Stale);
-            }
             Decision::Deny(denied) => return Err(denied),
         };
         if let (Shown::Token(_), Credential::Token(token)) = (shown, credential) {
