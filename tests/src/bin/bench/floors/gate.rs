@@ -59,6 +59,7 @@ impl Gate {
             origin: nobody,
             feed_key: feed_key.public_text(),
             trusted: Some(mint.jwks()?.to_string()),
+            assertion_key: None,
             upstream: "self".to_owned(),
         };
         let gate = Self { edge: edge.start()?, feed_key, mint };
@@ -78,8 +79,8 @@ impl Gate {
         let requests = tokens.iter().map(|token| get("/", token)).collect::<anyhow::Result<Vec<_>>>()?;
         send_all(address, CONNECTIONS, requests, StatusCode::NO_CONTENT).await?;
         let status = Request::get("/.portcullis/status").header(header::HOST, "bench.example").body(Full::default())?;
-        let (_, body) = Connection::open(address).await?.send(status).await?;
-        let status: Value = serde_json::from_slice(&body)?;
+        let answer = Connection::open(address).await?.send(status).await?;
+        let status: Value = serde_json::from_slice(answer.body())?;
         let held = |name: &str| status[name].as_u64().with_context(|| format!("{status} has no {name}"));
         ensure!(held("floors")? == u64::from(floors), "the gate holds {} floors", held("floors")?);
         ensure!(held("tokens_cached")? == TOKENS as u64, "the gate holds {} tokens", held("tokens_cached")?);
@@ -128,8 +129,8 @@ impl Gate {
         let request = Request::post(self.edge.push_url()).header(header::HOST, "bench.example");
         let url = self.edge.push_url();
         let address = url.strip_prefix("http://").and_then(|rest| rest.split('/').next()).context("not an address")?;
-        let (status, _) = Connection::open(address.parse()?).await?.send(request.body(Full::from(frames))?).await?;
-        ensure!(status == StatusCode::OK, "the hub answered {status}");
+        let answer = Connection::open(address.parse()?).await?.send(request.body(Full::from(frames))?).await?;
+        ensure!(answer.status() == StatusCode::OK, "the hub answered {}", answer.status());
         Ok(())
     }
 }
