@@ -5,6 +5,7 @@
 //! the bound after their end was acknowledged (I1), and alarms for sessions that nobody ended (I3).
 
 mod cases;
+mod churn;
 mod cluster;
 mod disk;
 mod edge;
@@ -17,6 +18,7 @@ use std::{fmt, ops::AddAssign};
 
 pub use self::{
     cases::{CASES, Case},
+    churn::{Day, StoreOfDay, churn},
     edge::{EDGE_CASES, EdgeCase, EdgeCounts},
 };
 

@@ -13,7 +13,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::{clock::move_clock, eventually, free_port};
+use crate::{clock::Clock, eventually, free_port};
 
 /// Opens every server of a test.
 pub const REDIS_PASSWORD: &str = "password-of-the-redis-of-a-test";
@@ -26,8 +26,8 @@ pub struct TestRedis {
     directory: TempDir,
     place: Option<PathBuf>,
     arguments: Vec<String>,
-    /// How far its clock is ahead.
-    ahead_s: i64,
+    /// What time it is for it.
+    clock: Clock,
 }
 
 impl TestRedis {
@@ -63,7 +63,7 @@ impl TestRedis {
     ///
     /// As for [`Self::start`].
     pub async fn start_with(arguments: &[&str]) -> anyhow::Result<Self> {
-        Self::start_at(None, arguments, 0).await
+        Self::start_at(None, arguments, 0.into()).await
     }
 
     /// As [`Self::start`], with a clock that is ahead by so much.
@@ -72,7 +72,16 @@ impl TestRedis {
     ///
     /// As for [`Self::start`].
     pub async fn start_ahead(ahead_s: i64) -> anyhow::Result<Self> {
-        Self::start_at(None, &[], ahead_s).await
+        Self::start_at(None, &[], ahead_s.into()).await
+    }
+
+    /// As [`Self::start`], by a clock.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::start`].
+    pub(crate) async fn start_by(clock: Clock) -> anyhow::Result<Self> {
+        Self::start_at(None, &[], clock).await
     }
 
     /// As [`Self::start`], in a folder that is not its own.
@@ -81,14 +90,14 @@ impl TestRedis {
     ///
     /// As for [`Self::start`].
     pub async fn start_in(place: &Path) -> anyhow::Result<Self> {
-        Self::start_at(Some(place.to_owned()), &[], 0).await
+        Self::start_at(Some(place.to_owned()), &[], 0.into()).await
     }
 
-    async fn start_at(place: Option<PathBuf>, arguments: &[&str], ahead_s: i64) -> anyhow::Result<Self> {
+    async fn start_at(place: Option<PathBuf>, arguments: &[&str], clock: Clock) -> anyhow::Result<Self> {
         let (directory, port) = (tempfile::tempdir()?, free_port()?);
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let child = spawn(port, place.as_deref().unwrap_or(directory.path()), &arguments, ahead_s)?;
-        let server = Self { child, port, directory, place, arguments, ahead_s };
+        let child = spawn(port, place.as_deref().unwrap_or(directory.path()), &arguments, &clock)?;
+        let server = Self { child, port, directory, place, arguments, clock };
         server.answers().await?;
         Ok(server)
     }
@@ -126,7 +135,7 @@ impl TestRedis {
     /// It does not start.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.kill();
-        self.child = spawn(self.port, self.path(), &self.arguments, self.ahead_s)?;
+        self.child = spawn(self.port, self.path(), &self.arguments, &self.clock)?;
         self.answers().await
     }
 
@@ -136,7 +145,7 @@ impl TestRedis {
     ///
     /// It does not start.
     pub async fn restart_ahead(&mut self, ahead_s: i64) -> anyhow::Result<()> {
-        self.ahead_s = ahead_s;
+        self.clock = ahead_s.into();
         self.restart().await
     }
 
@@ -224,13 +233,13 @@ impl Drop for TestRedis {
     }
 }
 
-fn spawn(port: u16, directory: &Path, arguments: &[String], ahead_s: i64) -> anyhow::Result<Child> {
+fn spawn(port: u16, directory: &Path, arguments: &[String], clock: &Clock) -> anyhow::Result<Child> {
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--requirepass", REDIS_PASSWORD, "--masterauth", REDIS_PASSWORD]);
     command.args(["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--dir"]).arg(directory);
     // A replica would wait five seconds for others to come.
     command.args(["--repl-diskless-sync-delay", "0"]).args(arguments).stdout(Stdio::null());
-    move_clock(&mut command, ahead_s);
+    clock.give_to(&mut command);
     command.spawn().context("cannot start redis-server; run cargo xtask setup")
 }
 

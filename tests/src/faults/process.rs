@@ -14,7 +14,7 @@ use nix::{
 };
 use reqwest::Client;
 
-use crate::{MANAGEMENT_KEY, MASTER_KEY, clock::move_clock, eventually, free_port};
+use crate::{MANAGEMENT_KEY, MASTER_KEY, clock::Clock, eventually, free_port};
 
 /// What an origin is started with.
 pub(super) struct Plan {
@@ -22,24 +22,24 @@ pub(super) struct Plan {
     program: PathBuf,
     variables: Vec<(String, String)>,
     port: u16,
-    ahead_s: i64,
+    clock: Clock,
 }
 
 impl Plan {
-    /// An origin whose clock is ahead by so much.
+    /// An origin that goes by a clock.
     ///
     /// # Errors
     ///
     /// No port is free.
-    pub(super) fn new(program: PathBuf, config: &Config, ahead_s: i64) -> anyhow::Result<Self> {
-        Ok(Self { program, variables: variables(config), port: free_port()?, ahead_s })
+    pub(super) fn new(program: PathBuf, config: &Config, clock: Clock) -> anyhow::Result<Self> {
+        Ok(Self { program, variables: variables(config), port: free_port()?, clock })
     }
 
     fn start(&self, failpoints: &str) -> anyhow::Result<Child> {
         let mut command = Command::new(&self.program);
         command.arg("serve").envs(self.variables.iter().cloned()).env("FAILPOINTS", failpoints);
         command.env("PORTCULLIS_SERVER__LISTEN", format!("127.0.0.1:{}", self.port));
-        move_clock(&mut command, self.ahead_s);
+        self.clock.give_to(&mut command);
         command.stderr(Stdio::null()).spawn().context("cannot start an origin")
     }
 }
@@ -76,7 +76,7 @@ impl OriginProcess {
     /// It does not start.
     pub(super) async fn restart_ahead(&mut self, ahead_s: i64) -> anyhow::Result<()> {
         self.kill();
-        self.plan.ahead_s = ahead_s;
+        self.plan.clock = ahead_s.into();
         self.child = self.plan.start("")?;
         self.is_ready().await
     }

@@ -11,7 +11,7 @@ use ::origin::{
     server::{open_keys, open_store},
 };
 use anyhow::Context as _;
-use reqwest::Method;
+use reqwest::Client;
 use shared::{keys::PublicKey, replica::Replica, time::Timestamp};
 use tokio::task::JoinSet;
 
@@ -57,7 +57,7 @@ impl World {
     ) -> anyhow::Result<Self> {
         let mut world = Self::prepare(url, Level::Local, sessions).await?;
         for ahead_s in ahead_s {
-            let plan = Plan::new(program.to_owned(), &world.config, ahead_s)?;
+            let plan = Plan::new(program.to_owned(), &world.config, ahead_s.into())?;
             world.processes.push(OriginProcess::start(plan).await?);
         }
         world.start_clients();
@@ -130,10 +130,11 @@ impl World {
 
     /// Hands a replica what it lacks of what an origin has.
     pub(super) async fn read_into(&self, replica: &mut Replica) -> anyhow::Result<()> {
-        let origin = self.origins.first().context("there is no origin")?;
+        let (bases, client) = (self.bases(), Client::builder().no_proxy().build()?);
+        let base = bases.first().context("there is no origin")?;
         let at = replica.position();
-        let path = format!("/feed/delta?epoch={}&after={}&keys={}", at.epoch.0, at.cursor.0, at.keys);
-        let answer = origin.request(Method::GET, &path).send().await?.error_for_status()?;
+        let address = format!("{base}/feed/delta?epoch={}&after={}&keys={}", at.epoch.0, at.cursor.0, at.keys);
+        let answer = client.get(address).send().await?.error_for_status()?;
         self.hub.read(replica, &answer.bytes().await?);
         Ok(())
     }

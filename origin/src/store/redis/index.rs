@@ -80,7 +80,7 @@ impl RedisStore {
             let from = self.swept.lock().await.clone();
             let (names, next) = self.names(&from, names::SUBJECTS).await?;
             for name in names {
-                if let Some(Named::Subject(subject)) = names::parse(&name) {
+                if let Some(Named::Subject(subject) | Named::MoreSessions(subject)) = names::parse(&name) {
                     self.forget(&subject, None).await?;
                 }
             }

@@ -117,11 +117,15 @@ if latest[2] then until_after(KEYS[2], tonumber(latest[2])) end
 return 1
 ";
 
-/// Takes a session's id; an empty one is that of none, so that only what is over goes.
+/// Takes a session's id; an empty one is that of none, so that only what is over goes, at both places.
 const FORGET: &str = r"
 local others, last = without(entries, ARGV[1])
 if #others < #entries then keep(others, record, last) end
-if ARGV[1] ~= '' then redis.call('ZREM', KEYS[2], ARGV[1]) end
+if ARGV[1] ~= '' then
+  redis.call('ZREM', KEYS[2], ARGV[1])
+else
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', now()))
+end
 return 1
 ";
 

@@ -115,6 +115,16 @@ async fn a_subject_of_many_sessions_has_them_elsewhere() {
     listed.sort_unstable_by_key(|entry| entry.session);
     assert_eq!(listed.iter().map(|entry| entry.session).collect::<Vec<_>>(), ids);
 
+    // One that stands elsewhere goes at a sweep when its time is over, though nobody comes or goes.
+    let soon = crate::shell::now().saturating_add(Duration::from_millis(300));
+    store.index_add(&alice, &SessionId::from_random([9; 16]), soon).await.unwrap();
+    let others = (ids.len() - subject::NOTED_MAX).to_string();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while server.cli(&["ZCARD", &more]).trim() != others {
+        assert!(Instant::now() < deadline, "the sweep does not find it");
+        store.trim(crate::shell::now()).await.unwrap();
+    }
+
     // One that stands elsewhere, noted once more when there is a place, stands in one place.
     store.index_remove(&alice, &ids[0]).await.unwrap();
     store.index_add(&alice, &ids[999], hour).await.unwrap();

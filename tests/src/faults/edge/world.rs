@@ -97,7 +97,7 @@ impl World {
         let keys = open_keys(&open_store(&config).await?, &config, &MasterKey::new(MASTER_KEY)).await?;
         let mut started = Vec::new();
         for _ in 0..origins {
-            started.push(OriginProcess::start(Plan::new(program.to_owned(), &config, 0)?).await?);
+            started.push(OriginProcess::start(Plan::new(program.to_owned(), &config, 0.into())?).await?);
         }
         let base = started.first().context("no origin")?.base();
         let back = Link::to(&base).await?;
