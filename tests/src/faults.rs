@@ -6,6 +6,7 @@
 
 mod cases;
 mod churn;
+mod clock_jumps;
 mod cluster;
 mod disk;
 mod edge;

@@ -52,6 +52,11 @@ async fn clocks_are_moved_by_faketime() -> anyhow::Result<()> {
     is_good("clocks").await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clock_of_redis_jumps_by_faketime() -> anyhow::Result<()> {
+    is_good("jumps").await
+}
+
 #[cfg(feature = "failpoints")]
 #[tokio::test(flavor = "multi_thread")]
 async fn origins_are_killed_at_failpoints() -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ use shared::{replica::Replica, revocation::Floor};
 
 use super::{
     Counts, Outcome,
+    clock_jumps::jumped,
     cluster::Cluster,
     disk::SmallDisk,
     ledger::Sessions::{self, Kept, MayBeForgotten},
@@ -44,7 +45,7 @@ impl Case {
 const NO_FAKETIME: &str = "libfaketime is not installed";
 
 /// All of them.
-pub const CASES: [Case; 14] = [
+pub const CASES: [Case; 15] = [
     case("Redis killed with append-only file, fsync always", true, |_| Box::pin(killed())),
     case("failover by sentinels", false, |_| Box::pin(failed_over())),
     case("split brain: primary cut off with its clients, replica promoted, healed", false, |_| Box::pin(split_brain())),
@@ -59,6 +60,7 @@ pub const CASES: [Case; 14] = [
     case("every primary of a cluster killed, one after the other", false, |_| Box::pin(cluster_failed_over())),
     case("origin killed at each failpoint", true, |program| Box::pin(killed_at_failpoints(program))),
     case("two origins with clocks 2 s apart", true, |program| Box::pin(clocks_apart(program))),
+    case("clock of Redis jumps 3 h back and ahead", true, |program| Box::pin(clock_jumps(program))),
 ];
 
 const fn case(name: &'static str, is_quick: bool, run: fn(PathBuf) -> Run) -> Case {
@@ -158,6 +160,10 @@ async fn restored_after_an_hour(program: PathBuf) -> anyhow::Result<Outcome> {
     world.catch_up().await?;
     redis.replace(Some(&backup)).await?;
     finish(world).await
+}
+
+async fn clock_jumps(program: PathBuf) -> anyhow::Result<Outcome> {
+    if can_move_clocks() { jumped(program).await } else { skipped(NO_FAKETIME) }
 }
 
 async fn out_of_memory() -> anyhow::Result<Outcome> {
