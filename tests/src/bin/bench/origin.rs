@@ -1,6 +1,7 @@
 //! What sessions cost at the origin: bytes, round trips to the store, processor time and requests a second.
 
 mod bare;
+mod crowd;
 mod load;
 mod memory;
 mod meter;
@@ -46,6 +47,9 @@ pub(crate) struct Arguments {
     /// The origin alone, without what others keep sessions with.
     #[arg(long)]
     alone: bool,
+    /// Subjects of the large tenant, which has ten times the sessions of the large subject; 0 leaves both out.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    crowd: u32,
 }
 
 /// What the origin is measured beside.
@@ -55,7 +59,7 @@ struct Others {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
-    let Arguments { rounds, sessions, connections, in_memory, alone } = arguments;
+    let Arguments { rounds, sessions, connections, in_memory, alone, crowd } = arguments;
     let at_once = usize::try_from(*connections)?;
     let mut report = Report::new("origin");
     report.version(machine::version_of("redis-server".as_ref()));
@@ -71,6 +75,9 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     records::measure(&mut report).await?;
     if *in_memory > 0 {
         memory::measure(&mut report, *in_memory).await?;
+    }
+    if *crowd > 0 {
+        crowd::measure(&mut report, *crowd).await?;
     }
     let redis = Redis::start().await?;
     let mut contestants = [Contestant::start("embedded", None).await?, Contestant::start("Redis", Some(redis)).await?];

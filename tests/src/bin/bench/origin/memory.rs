@@ -22,10 +22,10 @@ const WITH_SHARE_BYTES_MAX: f64 = 390.0;
 const PER_SUBJECT: u32 = 2;
 
 /// Sessions that are opened at the same time.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 
 /// How uneven a sixth of all slots may be: six nodes are an ordinary cluster.
-const NODES: usize = 6;
+pub(super) const NODES: usize = 6;
 const UNEVEN_MAX: f64 = 1.02;
 
 const FORGET: &str = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end return 1";
@@ -75,14 +75,14 @@ pub(super) fn forget(redis: &Redis, keys: &str) -> anyhow::Result<()> {
     ask(redis, &["EVAL", FORGET, "0", keys]).map(drop)
 }
 
-fn ask(redis: &Redis, arguments: &[&str]) -> anyhow::Result<String> {
+pub(super) fn ask(redis: &Redis, arguments: &[&str]) -> anyhow::Result<String> {
     let said = Command::new("redis-cli").args(["-p", &redis.address.port().to_string()]).args(arguments).output()?;
     ensure!(said.status.success(), "redis-cli failed");
     Ok(String::from_utf8_lossy(&said.stdout).into_owned())
 }
 
 /// How many sessions the fullest node has, in even shares.
-fn uneven(ids: &[String]) -> f64 {
+pub(super) fn uneven(ids: &[String]) -> f64 {
     let mut nodes = [0_u32; NODES];
     for id in ids {
         let slot = usize::from(crc16(format!("portcullis:session:{id}").as_bytes()) % 16_384);
