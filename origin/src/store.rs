@@ -134,6 +134,15 @@ pub struct Scanned {
     pub next: Option<Place>,
 }
 
+/// What a store has used up so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes that everything in it takes; none where others write too, or if it is not told.
+    pub bytes: Option<u64>,
+    /// Time of the processor that waits on calls, of all servers; none if it is not told.
+    pub processor: Option<Duration>,
+}
+
 /// A backend.
 pub trait Store: Send + Sync {
     /// The value under a key; none if there is none or its time is over.
@@ -201,6 +210,17 @@ pub trait Store: Send + Sync {
     /// What decides now whether acknowledged writes are kept; nothing, if that is settled when the store is opened.
     fn durability(&self) -> Answer<'_, doctor::Report> {
         Box::pin(async { Ok(doctor::Report::new(Vec::new(), &[])) })
+    }
+
+    /// What the store has used up, for measurements.
+    fn usage(&self) -> Answer<'_, Usage> {
+        Box::pin(async { Ok(Usage::default()) })
+    }
+
+    /// Bytes that a key and its value take, the sessions that are noted before a subject's record among them; none if there is
+    /// none or the store does not tell.
+    fn size_of<'a>(&'a self, _key: &'a Key) -> Answer<'a, Option<u64>> {
+        Box::pin(async { Ok(None) })
     }
 
     /// Whether the store answers.

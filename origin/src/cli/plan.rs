@@ -6,6 +6,7 @@
 mod arithmetic;
 mod figures;
 mod limits;
+mod measure;
 
 use std::{fmt::Write as _, time::Instant};
 
@@ -17,6 +18,7 @@ use self::{
     arithmetic::{Costs, Plan, plan},
     figures::Figures,
     limits::{Limit, limits},
+    measure::{Measured, Operation, measure},
 };
 use crate::{
     config::{Config, SigningAlgorithm},
@@ -34,7 +36,13 @@ const SAMPLES: u32 = 500;
 pub(super) struct Arguments {
     #[command(flatten)]
     figures: Figures,
-    /// Print JSON: the plan, and `limits`, the tightest first.
+    /// Take what a session and an operation cost from the store that the configuration names. Writes 2,000 marked samples with
+    /// random ids, which are removed again; best while the store is quiet.
+    #[arg(long)]
+    measure: bool,
+    #[command(flatten)]
+    file: super::ConfigFile,
+    /// Print JSON: the plan, `limits` with the tightest first, and `measured`.
     #[arg(long)]
     json: bool,
 }
@@ -45,17 +53,25 @@ struct Report {
     #[serde(flatten)]
     plan: Plan,
     limits: Vec<Limit>,
+    /// None if the costs are the usual ones.
+    measured: Option<Measured>,
 }
 
 /// Prints the plan.
 ///
 /// # Errors
 ///
-/// The cryptography library fails, or standard output cannot be written.
+/// The cryptography library fails, the store cannot be measured, or standard output cannot be written.
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let token_micros = token_micros().context("cannot measure what a token costs")?;
-    let costs = Costs::usual(&arguments.figures, token_micros);
-    let report = report(&arguments.figures, &costs);
+    let (figures, usual) = (&arguments.figures, Costs::usual(&arguments.figures, token_micros));
+    let report = if arguments.measure {
+        let config = arguments.file.load()?;
+        let measured = super::runtime()?.block_on(measure(&config.store, arithmetic::record_bytes(figures)))?;
+        Report { measured: Some(measured.clone()), ..report(figures, &usual.measured(&measured)) }
+    } else {
+        report(figures, &usual)
+    };
     if arguments.json {
         return super::print(&format!("{}\n", serde_json::to_string_pretty(&report)?));
     }
@@ -64,7 +80,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn report(figures: &Figures, costs: &Costs) -> Report {
     let plan = plan(figures, costs);
-    Report { limits: limits(figures, costs, &plan), plan }
+    Report { limits: limits(figures, costs, &plan), plan, measured: None }
 }
 
 /// The median would need every sample; the mean of many is near enough for a plan.
@@ -84,6 +100,16 @@ fn table(report: &Report) -> String {
     let (plan, mut text) = (&report.plan, String::new());
     for (name, value) in usual_day(plan).into_iter().chain(bad_day(plan)) {
         let _ = writeln!(text, "{name:<30}{value}");
+    }
+    if let Some(measured) = &report.measured {
+        let _ = writeln!(text, "\nmeasured at {}, with {} sessions", measured.store, measured.sessions_written);
+        let told = measured.session_bytes.map_or_else(|| "not told".to_owned(), |bytes| format!("{bytes} bytes"));
+        let _ = writeln!(text, "{:<30}{told}", "per session");
+        for (name, operation) in [("read", &measured.read), ("compare-and-swap", &measured.swap)] {
+            let Operation { latency_micros, cpu_micros } = operation;
+            let cpu = cpu_micros.map_or_else(|| "not told".to_owned(), |micros| format!("{micros:.1} µs"));
+            let _ = writeln!(text, "{name:<30}{latency_micros:.0} µs, CPU of the store {cpu}");
+        }
     }
     let _ = writeln!(text, "\nwhat breaks first (head-room below 1 does not hold)");
     for limit in &report.limits {

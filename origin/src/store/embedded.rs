@@ -31,7 +31,7 @@ use tokio::sync::watch;
 
 pub(super) use self::examine::examine;
 use self::worker::{Reader, Writer};
-use super::{Answer, Indexed, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped};
+use super::{Answer, Indexed, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped, Usage};
 use crate::shell;
 
 const SCHEMA: &str = "
@@ -196,6 +196,15 @@ impl Store for EmbeddedStore {
             let page = self.reader.call(move |connection| scan::page(connection, &from, shell::now())).await?;
             page.ok_or(StoreError::Corrupt("a key of another kind"))
         })
+    }
+
+    fn usage(&self) -> Answer<'_, Usage> {
+        self.count();
+        Box::pin(self.reader.call(|connection| {
+            let number = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+            let bytes = number("PRAGMA page_count")?.saturating_mul(number("PRAGMA page_size")?);
+            Ok(Usage { bytes: u64::try_from(bytes).ok(), processor: examine::processor_time() })
+        }))
     }
 
     fn ping(&self) -> Answer<'_, ()> {

@@ -45,7 +45,8 @@ use self::{
     scripts::Scripts,
 };
 use super::{
-    Answer, AnyStore, Entries, Indexed, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped, Written,
+    Answer, AnyStore, Entries, Indexed, Key, LogRead, Place, Scanned, Snapshot, Store, StoreError, Swapped, Usage,
+    Written,
     doctor::{Report, refuse_risks},
 };
 use crate::config::{self, Acknowledge, Risk};
@@ -354,6 +355,19 @@ impl Store for RedisStore {
 
     fn durability(&self) -> Answer<'_, Report> {
         Box::pin(self.examine_durability())
+    }
+
+    fn usage(&self) -> Answer<'_, Usage> {
+        Box::pin(async move { Ok(Usage { bytes: None, processor: self.processor_time().await? }) })
+    }
+
+    fn size_of<'a>(&'a self, key: &'a Key) -> Answer<'a, Option<u64>> {
+        // Who may not ask is told nothing.
+        Box::pin(async move {
+            let mut command = redis::cmd("MEMORY");
+            command.arg("USAGE").arg(names::record(key)).arg("SAMPLES").arg(0);
+            Ok(self.ask(&command).await.unwrap_or(None))
+        })
     }
 
     fn ping(&self) -> Answer<'_, ()> {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use shared::{codec::RECORD_BYTES_MAX, revocation::Floor};
 
-use super::{Figures, RECORD_FIXED_BYTES};
+use super::{Figures, Measured, RECORD_FIXED_BYTES};
 
 /// What one key with a lifetime costs in Redis beside its value (key of 41 bytes, entry, lifetime, allocator).
 const KEY_BYTES: u64 = 133;
@@ -34,6 +34,16 @@ impl Costs {
     pub(super) fn usual(figures: &Figures, token_micros: f64) -> Self {
         let session_bytes = allocated(record_bytes(figures)).saturating_add(KEY_BYTES).saturating_add(SUBJECT_BYTES);
         Self { session_bytes, read_micros: 3.0, swap_micros: 10.0, token_micros }
+    }
+
+    /// As the store was found; what it does not tell stays.
+    pub(super) fn measured(self, found: &Measured) -> Self {
+        Self {
+            session_bytes: found.session_bytes.unwrap_or(self.session_bytes),
+            read_micros: found.read.cpu_micros.unwrap_or(self.read_micros),
+            swap_micros: found.swap.cpu_micros.unwrap_or(self.swap_micros),
+            ..self
+        }
     }
 
     /// A refresh reads and swaps.

@@ -1,6 +1,10 @@
 use clap::Parser;
 
 use super::*;
+use crate::{
+    config::{Store, StoreUrl},
+    store::test_server::Server,
+};
 
 #[derive(Parser)]
 struct Cli {
@@ -104,4 +108,57 @@ fn a_token_costs_something_and_the_table_has_no_gap() {
     let report = report(&figures, &Costs::usual(&figures, token_micros().unwrap()));
     assert!(report.plan.token_micros > 0.0 && report.plan.origin_cores > 0.0);
     assert_eq!(table(&report).lines().count(), 17 + 2 + report.limits.len());
+}
+
+async fn measured(url: String) -> Measured {
+    let config = Store { url: StoreUrl::from(url), timeout_ms: 30_000, ..Store::default() };
+    measure(&config, 155).await.unwrap()
+}
+
+/// What was measured is what is planned with.
+fn is_used(measured: &Measured) {
+    let figures = figures(&[]).unwrap();
+    let plan = report(&figures, &Costs::usual(&figures, 13.0).measured(measured)).plan;
+    let bytes = measured.session_bytes.unwrap();
+    assert_eq!((plan.store_bytes_per_session, plan.store_bytes), (bytes, 200_000 * bytes));
+    let (read, swap) = (measured.read.cpu_micros.unwrap(), measured.swap.cpu_micros.unwrap());
+    let share = (plan.refreshes_per_s * (read + swap) + 50.0 * 2.0 * swap + 10.0 * (read + 2.0 * swap)) / 1e6;
+    assert!((plan.store_core_share - share).abs() < 1e-9, "{plan:?}");
+    assert!(measured.read.latency_micros > 0.0 && measured.swap.latency_micros > 0.0);
+    assert!((155 + 32..2_000).contains(&bytes), "{measured:?}");
+}
+
+/// `DBSIZE` counts what is over and not yet forgotten too.
+#[tokio::test(flavor = "multi_thread")]
+async fn measuring_leaves_nothing_in_redis_and_touches_no_other_key() {
+    let server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    for name in ["portcullis:session:AAAAAAAAAAAAAAAAAAAAAA", "portcullis:{subject:alice}", "of somebody else"] {
+        server.cli(&["SET", name, "untouched"]);
+    }
+    let measured = measured(server.url()).await;
+    is_used(&measured);
+    assert!(server.cli(&["INFO", "commandstats"]).contains("cmdstat_memory"), "the server was asked");
+    assert_eq!(server.cli(&["DBSIZE"]).trim(), "3");
+    for name in ["portcullis:session:AAAAAAAAAAAAAAAAAAAAAA", "portcullis:{subject:alice}", "of somebody else"] {
+        assert_eq!(server.cli(&["GET", name]).trim(), "untouched", "{name}");
+    }
+}
+
+/// An embedded store is measured while an origin has it open.
+#[tokio::test(flavor = "multi_thread")]
+async fn measuring_an_embedded_store_leaves_its_folder_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("embedded:{}", directory.path().join("store.db").display());
+    let config = Store { url: StoreUrl::from(url.clone()), ..Store::default() };
+    let open = crate::store::AnyStore::open(&config).await.unwrap();
+    let names = || {
+        let entries = std::fs::read_dir(directory.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = (names(), std::fs::read(directory.path().join("store.db")).unwrap());
+    is_used(&measured(url).await);
+    assert_eq!((names(), std::fs::read(directory.path().join("store.db")).unwrap()), before);
+    drop(open);
 }

@@ -33,6 +33,13 @@ impl Fields {
         Self(pairs)
     }
 
+    /// Of the one thread that works on calls; of versions that do not tell it apart, of all threads.
+    pub(crate) fn processor_time(&self) -> Option<Duration> {
+        let seconds = |name: &str| Duration::try_from_secs_f64(self.text(name)?.parse().ok()?).ok();
+        let sum = |system, user| Some(seconds(system)?.saturating_add(seconds(user)?));
+        sum("used_cpu_sys_main_thread", "used_cpu_user_main_thread").or_else(|| sum("used_cpu_sys", "used_cpu_user"))
+    }
+
     fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }

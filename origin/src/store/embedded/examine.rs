@@ -1,8 +1,12 @@
 //! Asks the file and its file system; `doctor` judges it.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
-use nix::sys::statvfs::statvfs;
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    statvfs::statvfs,
+    time::TimeVal,
+};
 use rusqlite::{Connection, OpenFlags};
 
 use super::{StoreError, connect, is_locked, unusable};
@@ -28,7 +32,7 @@ pub(super) fn check_durability(connection: &Connection) -> Result<(), StoreError
 /// # Errors
 ///
 /// File or file system cannot be read.
-pub(in crate::store) fn examine(path: &Path, timeout: std::time::Duration) -> Result<Report, StoreError> {
+pub(in crate::store) fn examine(path: &Path, timeout: Duration) -> Result<Report, StoreError> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let space = statvfs(directory)
         .map_err(|error| StoreError::Unsuitable(format!("its file system cannot be asked: {}", error.desc())))?;
@@ -45,6 +49,16 @@ pub(in crate::store) fn examine(path: &Path, timeout: std::time::Duration) -> Re
         reading.file = Some(FileReading { is_locked, integrity, bytes: found.len(), ..settings });
     }
     Ok(Report::new(reading.findings(), &[]))
+}
+
+/// Of this process, as the store is part of it.
+pub(super) fn processor_time() -> Option<Duration> {
+    let used = getrusage(UsageWho::RUSAGE_SELF).ok()?;
+    let time = |value: TimeVal| {
+        let (seconds, micros) = (u64::try_from(value.tv_sec()).ok()?, u64::try_from(value.tv_usec()).ok()?);
+        Some(Duration::from_secs(seconds).saturating_add(Duration::from_micros(micros)))
+    };
+    Some(time(used.user_time())?.saturating_add(time(used.system_time())?))
 }
 
 fn read_settings(connection: &Connection) -> rusqlite::Result<FileReading> {

@@ -51,6 +51,12 @@ impl RedisStore {
         Ok(Report::new(findings.collect(), &self.accept))
     }
 
+    /// What all primaries spent on calls since they were started; none if one does not tell.
+    pub(super) async fn processor_time(&self) -> Result<Option<Duration>, StoreError> {
+        let readings = self.readings(async |_, _| Ok(())).await?;
+        Ok(readings.iter().map(|reading| reading.info.as_ref()?.processor_time()).sum())
+    }
+
     fn wanted(&self, skew_max: Duration) -> Wanted {
         let levels = self.acknowledge.levels();
         Wanted {
