@@ -23,13 +23,15 @@ use std::{
 use anyhow::Context as _;
 use metrics::gauge;
 use shared::{
-    feed::{Cursor, Epoch},
+    feed::Cursor,
     revocation::{Floor, FloorKey, Floors, Version},
 };
 use tokio::{
     sync::{Mutex, watch},
     task::JoinSet,
 };
+
+pub use shared::replica::Position;
 
 use self::state::State;
 use crate::{
@@ -40,28 +42,6 @@ use crate::{
     store::{AnyStore, StoreError},
     telemetry::metrics::{FEED_AS_OF, FEED_CURSOR, FLOORS},
 };
-
-/// Where a replica stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
-    /// The log.
-    pub epoch: Epoch,
-    /// The position in it up to which the replica is complete.
-    pub cursor: Cursor,
-    /// Version of its token keys; 0 for none.
-    pub keys: u64,
-    /// Version of the route policy that it got from the feed; 0 for none.
-    pub policy: u64,
-}
-
-impl Position {
-    fn has_all_of(self, other: Self) -> bool {
-        self.epoch == other.epoch
-            && self.cursor >= other.cursor
-            && self.keys >= other.keys
-            && self.policy >= other.policy
-    }
-}
 
 /// Why there are no frames.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -86,6 +86,16 @@ pub struct Position {
     pub policy: u64,
 }
 
+impl Position {
+    /// Whether who stands here lacks nothing of what one has who stands at `other`.
+    pub fn has_all_of(self, other: Self) -> bool {
+        self.epoch == other.epoch
+            && self.cursor >= other.cursor
+            && self.keys >= other.keys
+            && self.policy >= other.policy
+    }
+}
+
 /// The query in which a replica tells where it stands.
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

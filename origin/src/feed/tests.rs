@@ -7,7 +7,7 @@ use std::{
 
 use axum::{Router, extract::State as Shared, http::StatusCode, routing::post};
 use shared::{
-    feed::UnverifiedFrame,
+    feed::{Epoch, UnverifiedFrame},
     replica::{Accepted, Freshness, Replica},
     revocation::FLOORS_MAX,
     time::Timestamp,
@@ -48,9 +48,7 @@ async fn follow(feed: &Feed) {
 
 /// A replica takes in what the feed hands out; what the last frame did.
 async fn sync(feed: &Feed, replica: &mut Replica) -> Accepted {
-    let at = replica.position();
-    let position = Position { epoch: at.epoch, cursor: at.cursor, keys: at.keys, policy: at.policy };
-    let bytes = feed.frames_since(position).await.unwrap();
+    let bytes = feed.frames_since(replica.position()).await.unwrap();
     take(feed, replica, &bytes)
 }
 
