@@ -9,7 +9,7 @@ import policy from "./policy.bin";
 import { consult, heard, hub, hubName, isIdle, refresh, restart } from "./feed.mjs";
 import { POSTURE, redirect, refuse } from "./refuse.mjs";
 import { cookies, renewal, session, signOut } from "./session.mjs";
-import { forget, forward, forwardToPool, given, own } from "./upstream.mjs";
+import { forget, forward, forwardToPool, given, own, mayRepeat } from "./upstream.mjs";
 
 export { Hub };
 
@@ -132,7 +132,7 @@ function pass(said, req, env, ctx, renewed) {
   const { address, upstream, staleness_ms_max } = shared.routes[(said >>> 8) & 0xff];
   const lines = renewed?.lines;
   if (address !== "self") {
-    const holds = (said & 0xff) === ALLOW ? (answer) => hold(answer, req, env, ctx, staleness_ms_max, renewed?.token) : null;
+    const holds = (said & 0xff) === ALLOW ? (answer) => hold(answer, req, env, ctx, staleness_ms_max, renewed) : null;
     return address === null
       ? forwardToPool(req, upstream, output(said), lines, holds)
       : forward(req, address, output(said), lines, holds);
@@ -158,12 +158,25 @@ function failed(error) {
   return refuse(["503", "gate", "", "", detail]);
 }
 
+// A guard behind this gate may have heard of a revocation first. The origin knows all that it knows, and then the request is
+// refused here, or its session renewed.
+async function judgeAnew(refused, req, env, ctx) {
+  const asked = ORIGIN * ((await consult("origin", env, ctx)) ? ANSWERED : IN_VAIN);
+  const said = check(req, env, asked, Date.now());
+  if ((said & 0xff) === ALLOW) return refused;
+  ctx.waitUntil(refused.body?.cancel());
+  return answer(said, req, env, ctx, asked);
+}
+
 // --- connections that outlive their request ---
 
 // The answer to a request in a session; one that lasts goes on only as long as a new request would pass.
 function hold(answer, req, env, ctx, staleness_ms_max, renewed) {
+  if (answer.status === 401 && renewed === undefined && mayRepeat(req) && answer.headers.has("portcullis-refused")) {
+    return judgeAnew(answer, req, env, ctx);
+  }
   if (!isLasting(answer)) return answer;
-  const token = wasm.presented(put(req, renewed) ?? 0);
+  const token = wasm.presented(put(req, renewed?.token) ?? 0);
   const { method, url } = req;
   return watch(answer, ctx, staleness_ms_max, (ms) => standing([token, method, url], env, ctx, ms));
 }

@@ -15,7 +15,7 @@ const answers = new Map(); // the gate's own answers, by the number of the ident
 /**
  * The answer of the application at `address`. `said` is a line each of subject, session, tenant, roles, version, assertion
  * and the cookies that are left, as far as there are any; `lines` are `Set-Cookie` lines to add; `holds` gets the answer to a
- * request in a session, and gives the one to pass on.
+ * request in a session, and gives the one to pass on, or a promise of it.
  */
 export function forward(req, address, said, lines, holds) {
   const values = said.split("\n");
@@ -30,7 +30,8 @@ export function forwardToPool(req, upstream, said, lines, holds) {
 
 // RFC 9110 §9.2.2; a body can be read only once.
 const IDEMPOTENT = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
-const mayRepeat = ({ method, body }) => body === null && IDEMPOTENT.has(method);
+/** Whether a request may be sent a second time. */
+export const mayRepeat = ({ method, body }) => body === null && IDEMPOTENT.has(method);
 
 async function askPool(upstream, request, values) {
   const session = values[1];
@@ -96,7 +97,10 @@ async function ask(asked, mayBeKept, lines, holds) {
   try {
     answer = await asked;
     if (mayBeKept && answer.webSocket === null && !answer.headers.has("cache-control")) answer = kept(answer);
-    if (holds !== null) answer = holds(answer);
+    if (holds !== null) {
+      const held = holds(answer);
+      answer = held instanceof Response ? held : await held;
+    }
   } catch {
     answer = refuse(["502", "upstream", "", "", "the application does not answer"]);
   }

@@ -110,7 +110,10 @@ impl Judge {
             }
             decided => decided,
         };
-        decided.map_err(|denied| Refusal::denied(denied, route))
+        decided.map_err(|denied| match shown {
+            Shown::Assertion(_) => Refusal::denied_to_gate(denied, route),
+            Shown::Token(_) => Refusal::denied(denied, route),
+        })
     }
 
     /// [`Denied::Stale`] also where somebody would have to be asked.

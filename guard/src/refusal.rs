@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 use shared::{
     decision::{Denied, REALM},
@@ -18,11 +18,16 @@ pub(crate) struct Refusal {
     detail: String,
     challenge: Option<String>,
     allow: Option<String>,
+    /// Whether the gate is told that it let pass what it would not have if it had heard of all that is known here.
+    tells_gate: bool,
 }
+
+/// Says in an answer to the gate that the session of its assertion counts for nothing any more: it may not have heard of that.
+const REFUSED: HeaderName = HeaderName::from_static("portcullis-refused");
 
 impl Refusal {
     fn new(status: StatusCode, reason: &'static str, detail: &str) -> Self {
-        Self { status, reason, detail: detail.to_owned(), challenge: None, allow: None }
+        Self { status, reason, detail: detail.to_owned(), challenge: None, allow: None, tells_gate: false }
     }
 
     /// By the decision.
@@ -34,6 +39,11 @@ impl Refusal {
             denied => denied.name(),
         };
         Self { challenge: denied.challenge(route), ..Self::new(status, reason, denied.detail()) }
+    }
+
+    /// As [`Self::denied`], of a session that the gate asserted.
+    pub(crate) fn denied_to_gate(denied: Denied, route: &Route) -> Self {
+        Self { tells_gate: matches!(denied, Denied::Revoked(_)), ..Self::denied(denied, route) }
     }
 
     /// No assertion of the gate, or none that holds on this request.
@@ -77,6 +87,9 @@ impl Refusal {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if self.tells_gate {
+            headers.insert(REFUSED, HeaderValue::from_static("session"));
+        }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
