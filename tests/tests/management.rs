@@ -532,7 +532,7 @@ async fn every_refusal_is_a_problem() -> Tested {
     let directory = tempfile::tempdir()?;
     let origin = TestOrigin::start(directory.path(), vec![]).await?;
     let (_, reader) = make_key(&origin, &["sessions:read"], None).await?;
-    let large = json!({ "subject": "x".repeat(20_000), "client_id": "web" });
+    let large = json!({ "subject": "x".repeat(70_000), "client_id": "web" });
     for (status, key, method, path, body) in [
         (404, MANAGEMENT_KEY, Method::GET, "/nowhere", Value::Null),
         (404, MANAGEMENT_KEY, Method::GET, "/docs/nowhere", Value::Null),

@@ -198,7 +198,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            body_bytes: 16 * 1024,
+            body_bytes: 64 * 1024,
             requests_concurrent: 1_024,
             request_timeout_ms: 10_000,
             floors: 1_000_000,

@@ -1,8 +1,7 @@
 //! The threads that answer requests: one per core, each with a runtime of its own ([`lane`]).
 //!
-//! One task takes connections and deals them out in turn. Against one runtime over all cores that saves the origin a quarter
-//! of its processor time, since nothing of a request crosses from thread to thread. Work that is no request (feed, audit trail) stays
-//! on the runtime that started the server.
+//! One task takes connections and deals them out in turn. Nothing of a request crosses from thread to thread.
+//! Work that is no request (feed, audit trail) stays on the runtime that started the server.
 
 use std::{convert::Infallible, future, io, net::SocketAddr, thread};
 
