@@ -9,7 +9,7 @@ use super::{Figures, Measured, RECORD_FIXED_BYTES};
 const KEY_BYTES: u64 = 133;
 
 /// What the subject's record, and the session noted in it, cost per session, at two sessions per subject.
-const SUBJECT_BYTES: u64 = 84;
+const SUBJECT_BYTES: u64 = 96;
 
 /// Of one core of the store, so that a burst finds room.
 const STORE_LOAD_MAX: f64 = 0.5;
