@@ -14,16 +14,16 @@ use shared::{
     time::Timestamp,
 };
 
-use crate::store::{AnyStore, Key, StoreError, Swapped};
+use crate::store::{
+    AnyStore, Key, StoreError,
+    agreed::{self, ATTEMPTS, Form},
+};
 
 /// The longest text of a policy, in bytes.
 pub const POLICY_BYTES_MAX: usize = 48 * 1024;
 
 /// The name of a policy in its errors.
 const NAME: &str = "policy";
-
-/// A swap that is lost this often was not lost to other origins.
-const ATTEMPTS: u32 = 8;
 
 /// Why the policy cannot be read or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,9 +87,32 @@ impl CurrentPolicy {
         };
         Ok(Self { record, encoded })
     }
+}
 
-    fn read(bytes: &[u8]) -> Result<Self, PoliciesError> {
-        Self::new(serde_json::from_slice(bytes).map_err(|_| PoliciesError::Record)?)
+/// JSON.
+struct Json;
+
+impl Form for Json {
+    type Value = Arc<CurrentPolicy>;
+    type Error = PoliciesError;
+
+    const KEY: Key = Key::Policy;
+
+    fn version(policy: &Arc<CurrentPolicy>) -> u64 {
+        policy.version()
+    }
+
+    fn read(&self, bytes: &[u8]) -> Result<Arc<CurrentPolicy>, PoliciesError> {
+        let record = serde_json::from_slice(bytes).map_err(|_| PoliciesError::Record)?;
+        Ok(Arc::new(CurrentPolicy::new(record)?))
+    }
+
+    fn write(&self, policy: &Arc<CurrentPolicy>) -> Result<Vec<u8>, PoliciesError> {
+        serde_json::to_vec(&policy.record).map_err(|_| PoliciesError::Record)
+    }
+
+    fn contended() -> PoliciesError {
+        PoliciesError::Contended
     }
 }
 
@@ -102,8 +125,11 @@ impl From<PolicyBytesError> for PoliciesError {
 /// The policy, followed and changed.
 pub struct Policies {
     store: Arc<AnyStore>,
-    held: RwLock<Arc<CurrentPolicy>>,
+    /// None as long as nobody has set a policy.
+    held: RwLock<Option<Held>>,
 }
+
+type Held = agreed::Copy<Arc<CurrentPolicy>>;
 
 impl Policies {
     /// Reads the one in the store.
@@ -119,7 +145,7 @@ impl Policies {
 
     /// The policy, as far as this process knows.
     pub fn current(&self) -> Arc<CurrentPolicy> {
-        Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner))
+        self.held().map_or_else(Arc::default, |held| held.value)
     }
 
     /// Takes in what other origins changed; whether that is something new. A store that lost the policy gets ours back, and one
@@ -130,9 +156,9 @@ impl Policies {
     /// [`PoliciesError`]; the policy that was held stays.
     pub async fn follow(&self, feed_since: u64) -> Result<bool, PoliciesError> {
         let before = self.current().version();
-        let renewed = |held: &Record| {
-            let is_due = held.version > 0 && held.feed_since < feed_since;
-            is_due.then(|| Record { version: held.version.saturating_add(1), feed_since, ..held.clone() })
+        let renewed = |held: Option<&Record>| {
+            let held = held.filter(|held| held.feed_since < feed_since)?;
+            Some(Record { version: held.version.saturating_add(1), feed_since, ..held.clone() })
         };
         Ok(self.change(renewed).await?.version() != before)
     }
@@ -151,51 +177,36 @@ impl Policies {
         let next = Record { version: now.as_millis(), feed_since, text };
         // Before anything is asked of the store: what is wrong changes nothing.
         CurrentPolicy::new(next.clone())?;
-        let above = |held: &Record| {
-            let is_set = held.text == next.text && held.version > 0;
-            let version = next.version.max(held.version.saturating_add(1));
-            (!is_set).then(|| Record { version, ..next.clone() })
+        let above = |held: Option<&Record>| match held {
+            None => Some(next.clone()),
+            Some(held) if held.text == next.text => None,
+            Some(held) => {
+                let version = next.version.max(held.version.saturating_add(1));
+                Some(Record { version, ..next.clone() })
+            }
         };
         self.change(above).await
     }
 
-    /// Brings the store to what `rule` makes of the newest policy, as often as other origins come first.
-    async fn change(&self, rule: impl Fn(&Record) -> Option<Record>) -> Result<Arc<CurrentPolicy>, PoliciesError> {
-        for _ in 0..ATTEMPTS {
-            let bytes = self.store.load(&Key::Policy).await?;
-            let held = self.current();
-            let stored = match &bytes {
-                Some(bytes) if serde_json::from_slice(bytes).is_ok_and(|record: Record| record == held.record) => None,
-                Some(bytes) => Some(CurrentPolicy::read(bytes)?),
-                None => Some(CurrentPolicy::default()),
-            };
-            let stored_version = stored.as_ref().map_or(held.version(), CurrentPolicy::version);
-            let newest = match stored {
-                Some(stored) if stored.version() >= held.version() => Arc::new(stored),
-                _ => held,
-            };
-            let next = match rule(&newest.record) {
-                Some(record) => Arc::new(CurrentPolicy::new(record)?),
-                None if newest.version() == stored_version => return Ok(self.install(newest)),
-                None => newest,
-            };
-            let new = serde_json::to_vec(&next.record).map_err(|_| PoliciesError::Record)?;
-            match self.store.swap(&Key::Policy, bytes.as_deref(), &new, None).await {
-                Ok(Swapped::Done) => return Ok(self.install(next)),
-                // Whether it was written is seen in the store.
-                Ok(Swapped::Conflict) | Err(StoreError::OutcomeUnknown(_)) => {}
-                Err(error) => return Err(error.into()),
+    async fn change(
+        &self,
+        rule: impl Fn(Option<&Record>) -> Option<Record> + Sync,
+    ) -> Result<Arc<CurrentPolicy>, PoliciesError> {
+        let rule = |held: Option<&Arc<CurrentPolicy>>| {
+            let next = rule(held.map(|held| &held.record));
+            next.map(|record| CurrentPolicy::new(record).map(Arc::new)).transpose()
+        };
+        if let Some(next) = agreed::commit(&self.store, &Json, self.held().as_ref(), &rule).await? {
+            let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+            if held.as_ref().is_none_or(|held| next.value.version() >= held.value.version()) {
+                *held = Some(next);
             }
         }
-        Err(PoliciesError::Contended)
+        Ok(self.current())
     }
 
-    fn install(&self, next: Arc<CurrentPolicy>) -> Arc<CurrentPolicy> {
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        if next.version() >= held.version() {
-            *held = next;
-        }
-        Arc::clone(&held)
+    fn held(&self) -> Option<Held> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

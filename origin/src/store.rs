@@ -7,6 +7,7 @@
 //! What a backend cannot notice by itself (a file that was put back) its users do, and ask for another epoch.
 //! Invariant (I6): an error says whether the write may have happened; an acknowledged write is kept.
 
+pub(crate) mod agreed;
 pub mod doctor;
 mod embedded;
 mod error;

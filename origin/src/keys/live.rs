@@ -11,11 +11,11 @@ use shared::time::Timestamp;
 use super::{KeyPolicy, KeyRing, KeyRingError, RingKey, Sealer, revocation};
 use crate::{
     config::{Config, secrets::MasterKey},
-    store::{AnyStore, Key, StoreError, Swapped},
+    store::{
+        AnyStore, Key, StoreError, Swapped,
+        agreed::{self, ATTEMPTS, Form},
+    },
 };
-
-/// A swap that is lost this often was not lost to other origins.
-const ATTEMPTS: u32 = 8;
 
 /// Why the keys cannot be read or changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,11 +42,29 @@ pub struct Keys {
     held: RwLock<Held>,
 }
 
-#[derive(Clone)]
-struct Held {
-    ring: Arc<KeyRing>,
-    /// What the store held when it was last looked at.
-    sealed: Vec<u8>,
+type Held = agreed::Copy<Arc<KeyRing>>;
+
+impl Form for Sealer {
+    type Value = Arc<KeyRing>;
+    type Error = KeysError;
+
+    const KEY: Key = Key::Keys;
+
+    fn version(ring: &Arc<KeyRing>) -> u64 {
+        ring.version()
+    }
+
+    fn read(&self, sealed: &[u8]) -> Result<Arc<KeyRing>, KeysError> {
+        Ok(Arc::new(KeyRing::open(self, sealed)?))
+    }
+
+    fn write(&self, ring: &Arc<KeyRing>) -> Result<Vec<u8>, KeysError> {
+        Ok(ring.seal(self)?)
+    }
+
+    fn contended() -> KeysError {
+        KeysError::Contended
+    }
 }
 
 impl Keys {
@@ -64,11 +82,11 @@ impl Keys {
     ) -> Result<Arc<Self>, KeysError> {
         let sealer = Sealer::new(master).map_err(KeyRingError::from)?;
         let policy = KeyPolicy::new(config);
-        let held = commit(&store, &sealer, None, &|ring| match ring {
-            None => KeyRing::generate(&policy, now).map(Some),
-            Some(ring) => ring.maintained(&policy, now, |_| false),
-        })
-        .await?;
+        let rule = |ring: Option<&Arc<KeyRing>>| match ring {
+            None => Ok(Some(Arc::new(KeyRing::generate(&policy, now)?))),
+            Some(ring) => Ok(ring.maintained(&policy, now, |_| false)?.map(Arc::new)),
+        };
+        let held = agreed::commit(&store, &sealer, None, &rule).await?.ok_or(KeyRingError::Content)?;
         let keys = Arc::new(Self { store, sealer, policy, held: RwLock::new(held) });
         keys.rewrap().await?;
         Ok(keys)
@@ -76,7 +94,7 @@ impl Keys {
 
     /// The keys, as far as this process knows.
     pub fn current(&self) -> Arc<KeyRing> {
-        Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner).ring)
+        Arc::clone(&self.held.read().unwrap_or_else(PoisonError::into_inner).value)
     }
 
     /// How they are to be used.
@@ -158,13 +176,13 @@ impl Keys {
     pub async fn rewrap(&self) -> Result<bool, KeysError> {
         for _ in 0..ATTEMPTS {
             let held = self.held.read().unwrap_or_else(PoisonError::into_inner).clone();
-            if !held.ring.is_sealed_under_second(&self.sealer, &held.sealed) {
+            if !held.value.is_sealed_under_second(&self.sealer, &held.bytes) {
                 return Ok(false);
             }
-            let sealed = held.ring.seal(&self.sealer)?;
-            match self.store.swap(&Key::Keys, Some(&held.sealed), &sealed, None).await {
+            let sealed = held.value.seal(&self.sealer)?;
+            match self.store.swap(&Key::Keys, Some(&held.bytes), &sealed, None).await {
                 Ok(Swapped::Done) => {
-                    self.install(Held { sealed, ..held });
+                    self.install(Held { bytes: sealed, ..held });
                     tracing::info!(event = "keys_rewrapped");
                     return Ok(true);
                 }
@@ -180,56 +198,19 @@ impl Keys {
         rule: &(impl Fn(&KeyRing) -> Result<Option<KeyRing>, KeyRingError> + Sync),
     ) -> Result<Arc<KeyRing>, KeysError> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let rule = |ring: Option<&KeyRing>| ring.map_or(Ok(None), rule);
-        let next = commit(&self.store, &self.sealer, Some(held), &rule).await?;
-        self.install(next);
+        let rule = |ring: Option<&Arc<KeyRing>>| match ring {
+            None => Ok(None),
+            Some(ring) => Ok(rule(ring)?.map(Arc::new)),
+        };
+        let next = agreed::commit(&self.store, &self.sealer, Some(&held), &rule).await?;
+        self.install(next.ok_or(KeyRingError::Content)?);
         Ok(self.current())
     }
 
     fn install(&self, next: Held) {
         let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        if next.ring.version() >= held.ring.version() {
+        if next.value.version() >= held.value.version() {
             *held = next;
         }
     }
-}
-
-/// Brings the store to the set that `rule` makes of the newest one, as often as other origins come first.
-async fn commit(
-    store: &AnyStore,
-    sealer: &Sealer,
-    held: Option<Held>,
-    rule: &(impl Fn(Option<&KeyRing>) -> Result<Option<KeyRing>, KeyRingError> + Sync),
-) -> Result<Held, KeysError> {
-    let mut written: Option<Held> = None;
-    for _ in 0..ATTEMPTS {
-        let stored = store.load(&Key::Keys).await?;
-        if let Some(written) = written.take().filter(|written| stored.as_ref() == Some(&written.sealed)) {
-            return Ok(written);
-        }
-        let newest = match &stored {
-            None => None,
-            Some(sealed) => match &held {
-                Some(held) if held.sealed == *sealed => Some(held.clone()),
-                _ => Some(Held { ring: Arc::new(KeyRing::open(sealer, sealed)?), sealed: sealed.clone() }),
-            },
-        };
-        let version = |held: &Option<Held>| held.as_ref().map(|held| held.ring.version());
-        let newest = if version(&newest) >= version(&held) { newest } else { held.clone() };
-        let next = match (rule(newest.as_ref().map(|newest| &*newest.ring))?, newest) {
-            (Some(ring), _) => Held { sealed: ring.seal(sealer)?, ring: Arc::new(ring) },
-            (None, Some(newest)) if stored.as_ref() == Some(&newest.sealed) => return Ok(newest),
-            // The store lost it.
-            (None, Some(newest)) => newest,
-            (None, None) => return Err(KeyRingError::Content.into()),
-        };
-        match store.swap(&Key::Keys, stored.as_deref(), &next.sealed, None).await {
-            Ok(Swapped::Done) => return Ok(next),
-            Ok(Swapped::Conflict) => {}
-            // Whether it was written is seen in the store.
-            Err(StoreError::OutcomeUnknown(_)) => written = Some(next),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(KeysError::Contended)
 }
