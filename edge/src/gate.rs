@@ -9,7 +9,7 @@
 //! knows nothing (I1, I5).
 
 use core::{cell::RefCell, time::Duration};
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use serde_json::json;
 use shared::{
@@ -45,9 +45,9 @@ thread_local! {
 struct Gate {
     settings: Settings,
     /// The policy of the build.
-    built: Arc<Policy>,
+    built: Policy,
     /// The one that counts: of the feed, if that brought one, with the addresses that the settings say.
-    policy: Arc<Policy>,
+    policy: Policy,
     /// Of the paths of the session itself.
     session_route: Route,
     replica: Replica,
@@ -120,8 +120,8 @@ pub fn configure(bindings: &str, policy: &[u8]) -> Result<(), JsError> {
     let policy = settings.with_upstreams(&built);
     let gate = Gate {
         pools: Pools::of(&policy),
-        built: Arc::new(built),
-        policy: Arc::new(policy),
+        built,
+        policy,
         settings,
         session_route: session_route(),
         replica: Replica::new(),
@@ -297,9 +297,8 @@ pub fn status(now_ms: f64) -> String {
 impl Gate {
     /// Lets the policy count that the feed brought, or that of the build again. Nodes of pools are tried anew.
     fn reroute(&mut self) {
-        let policy = self.settings.with_upstreams(self.replica.policy().unwrap_or(&self.built));
-        self.pools = Pools::of(&policy);
-        self.policy = Arc::new(policy);
+        self.policy = self.settings.with_upstreams(self.replica.policy().unwrap_or(&self.built));
+        self.pools = Pools::of(&self.policy);
     }
 
     fn judge(&mut self, input: &str, effort: Effort, now: Timestamp, said: &mut String) -> (Verdict, u8) {
@@ -324,8 +323,7 @@ impl Gate {
     ) -> Result<(Verdict, u8), Refusal> {
         let place = request::place(facts)?;
         let own = Own::of(place.path.as_str());
-        let policy = Arc::clone(&self.policy);
-        let Self { settings, replica, tokens, session_route, .. } = self;
+        let Self { policy, settings, replica, tokens, session_route, .. } = self;
         let metadata = settings.resource.as_ref();
         let metadata = metadata.and_then(|it| it.metadata_at(place.target.authority, place.path.as_str()));
         if let Some(metadata) = metadata {
@@ -338,7 +336,7 @@ impl Gate {
         let (index, route) = match own {
             Some(Own::Reserved) => return Ok((Verdict::Reserved, 0)),
             Some(Own::Session | Own::SignOut) => (0, &*session_route),
-            None => match place.route(facts.method, &policy) {
+            None => match place.route(facts.method, policy) {
                 Routed::Route(index, route) => (u8::try_from(index).unwrap_or(u8::MAX), route),
                 Routed::NotFound => return Err(Refusal::not_found()),
                 Routed::MethodNotAllowed(methods) => return Err(Refusal::method(methods.into_iter().collect())),
@@ -442,9 +440,8 @@ impl Gate {
 
     /// Decides on a token after its request; none if no route takes the request.
     fn decide(&mut self, token: &str, facts: &Facts<'_>, inquiry: Inquiry, now: Timestamp) -> Option<Decision<'_>> {
-        let policy = Arc::clone(&self.policy);
-        let Routed::Route(_, route) = request::place(facts).ok()?.route(facts.method, &policy) else { return None };
-        let Self { settings, replica, tokens, .. } = self;
+        let Self { policy, settings, replica, tokens, .. } = self;
+        let Routed::Route(_, route) = request::place(facts).ok()?.route(facts.method, policy) else { return None };
         let (freshness, inquiry) = knowledge(&settings.trust, replica, inquiry, now);
         let view = View { floors: replica.floors(), freshness, inquiry, skew_max: settings.skew_max };
         let expected = Expected { issuer: &settings.issuer, audience: &settings.audience };

@@ -8,7 +8,6 @@
 //! Invariant (I4): no frame lowers a floor, and none takes freshness away that was earned.
 //! Invariant: a new replica is [`Freshness::Unsynced`]: knowing nothing is not the same as nothing being revoked.
 
-use alloc::sync::Arc;
 use core::{fmt, time::Duration};
 
 use crate::{
@@ -115,7 +114,7 @@ pub struct Replica {
     behind_at: Option<Timestamp>,
     keys: KeySet,
     keys_version: u64,
-    policy: Option<Arc<Policy>>,
+    policy: Option<Policy>,
     policy_version: u64,
 }
 
@@ -152,7 +151,7 @@ impl Replica {
     }
 
     /// The route policy that the feed brought; none where the policy of the build counts.
-    pub fn policy(&self) -> Option<&Arc<Policy>> {
+    pub fn policy(&self) -> Option<&Policy> {
         self.policy.as_ref()
     }
 
@@ -276,7 +275,7 @@ impl Replica {
             return Accepted::Known;
         }
         let Ok(policy) = frame.policy() else { return Accepted::MalformedPolicy };
-        self.policy = policy.map(Arc::new);
+        self.policy = policy;
         self.policy_version = version;
         Accepted::Advanced
     }
