@@ -2,11 +2,10 @@
 
 use serde_json::json;
 use shared::{
+    path::{RESERVED, is_at_or_below},
     policy::{Access, Assurance, OnStale, PathPattern, Requirements, Route, STALENESS_MS_DEFAULT, UPSTREAM_SELF},
     token::Claims,
 };
-
-const RESERVED: &str = "/.portcullis";
 
 /// What a user sees and does with the own session, below [`RESERVED`].
 const SESSION: &str = "/session";
@@ -58,8 +57,4 @@ pub(crate) fn who_am_i(claims: &Claims) -> serde_json::Value {
         "sub": claims.sub, "sid": claims.sid, "tid": claims.tid, "roles": claims.roles, "scope": claims.scope,
         "acr": claims.acr, "amr": claims.amr, "auth_time": claims.auth_time, "exp": claims.exp,
     })
-}
-
-fn is_at_or_below(path: &str, place: &str) -> bool {
-    path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -9,6 +9,14 @@
 /// The longest path in bytes.
 pub const PATH_BYTES_MAX: usize = 2_048;
 
+/// The gate's own paths are this one and those below it, on every host; no policy is asked about them.
+pub const RESERVED: &str = "/.portcullis";
+
+/// Whether a path is `place`, or lies below it.
+pub fn is_at_or_below(path: &str, place: &str) -> bool {
+    path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// A path in its one canonical form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CanonicalPath<'a>(&'a str);

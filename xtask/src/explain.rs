@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use shared::{
+    path::{RESERVED, is_at_or_below},
     policy::{Access, Assurance, Fit, OnStale, Policy, Requirements, Route, Routed},
     policy_text,
     request::{self, Facts},
@@ -50,8 +51,8 @@ fn explain(policy: &Policy, method: &str, url: &str) -> Result<String, fmt::Erro
     };
     let (host, path) = (place.target.host(), &place.path);
     writeln!(told, "host {host}, path {} (judged and forwarded as it stands)", path.as_str())?;
-    if is_reserved(path.as_str()) {
-        writeln!(told, "the gate's own: no route is asked about paths below /.portcullis")?;
+    if is_at_or_below(path.as_str(), RESERVED) {
+        writeln!(told, "the gate's own: no route is asked about paths below {RESERVED}")?;
         return Ok(told);
     }
     let routed = place.route(method, policy);
@@ -117,10 +118,6 @@ fn demands(Requirements { roles_any, scope_all, acr_any, max_age_s, tenant }: &R
 
 fn methods(route: &Route) -> String {
     route.methods.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(", ")
-}
-
-fn is_reserved(path: &str) -> bool {
-    path == "/.portcullis" || path.starts_with("/.portcullis/")
 }
 
 #[cfg(test)]
