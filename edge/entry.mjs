@@ -95,9 +95,11 @@ export default {
       const now = Date.now();
       const asked = isIdle(now) ? IDLE : 0;
       const said = check(req, env, asked, now);
+      const answered = answer(said, req, env, ctx, asked);
+      // Afterwards: who asks the hub for an answer has it asked for the background, too.
       const background = refresh(env, now);
       if (background !== null) ctx.waitUntil(background);
-      return answer(said, req, env, ctx, asked);
+      return answered;
     } catch (error) {
       return failed(error);
     }
