@@ -350,25 +350,21 @@ fn second_gate(config: &str) -> anyhow::Result<String> {
     Ok(format!("{services}const second :Workerd.Worker{second}\nconst gate :Workerd.Worker{gate}"))
 }
 
-/// The files of the build that a gate runs from, beside its policy.
-const BUILT: [&str; 10] = [
-    "entry.mjs",
-    "connections.mjs",
-    "feed.mjs",
-    "refuse.mjs",
-    "session.mjs",
-    "upstream.mjs",
-    "workerd.capnp",
-    "behind-proxy.capnp",
-    "index.js",
-    "index_bg.wasm",
-];
-
-fn copy_build(to: &Path) -> anyhow::Result<()> {
-    let build = root().join("build/edge");
-    ensure!(build.join("entry.mjs").is_file(), "the edge is not built: run cargo xtask edge");
-    for file in BUILT {
-        fs::copy(build.join(file), to.join(file)).with_context(|| format!("cannot copy {file}"))?;
+/// Copies the files of the build of the edge; their names.
+///
+/// # Errors
+///
+/// The edge was not built.
+pub fn copy_build(to: &Path) -> anyhow::Result<Vec<String>> {
+    let missing = "the edge is not built: run cargo xtask edge";
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root().join("build/edge")).context(missing)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
     }
-    Ok(())
+    ensure!(names.iter().any(|name| name == "entry.mjs"), missing);
+    Ok(names)
 }

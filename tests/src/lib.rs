@@ -20,7 +20,7 @@ pub mod vectors;
 
 pub use self::{
     demo::{TestDemo, in_chromium},
-    gate::{GatePlace, GateSettings, TestGate, free_port, root},
+    gate::{GatePlace, GateSettings, TestGate, copy_build, free_port, root},
     guarded::TestGuarded,
     hub::TestHub,
     issuer::{TestIssuer, signed},

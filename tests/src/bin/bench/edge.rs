@@ -2,8 +2,7 @@
 
 use std::{fmt::Write as _, fs, net::SocketAddr, path::Path};
 
-use anyhow::Context as _;
-use portcullis_tests::root;
+use portcullis_tests::copy_build;
 use shared::policy_text;
 
 use crate::{
@@ -62,7 +61,7 @@ impl Edge {
     /// The edge was not built, or workerd does not start.
     pub(crate) fn start(&self) -> anyhow::Result<RunningEdge> {
         let directory = tempfile::tempdir()?;
-        let modules = copy_build(directory.path())?;
+        let modules = modules(directory.path())?;
         let policy = policy_text::parse("the policy of the benchmark", self.policy)?.encode()?;
         fs::write(directory.path().join("policy.bin"), policy)?;
         fs::create_dir(directory.path().join("do"))?;
@@ -135,13 +134,8 @@ const config :Workerd.Config = (
 }
 
 /// Copies the build of the edge; its modules as the configuration names them, the entry first.
-fn copy_build(to: &Path) -> anyhow::Result<String> {
-    let build = root().join("build/edge");
-    let missing = "build/edge is missing; cargo xtask edge builds it";
-    let mut names = Vec::new();
-    for file in fs::read_dir(&build).context(missing)? {
-        names.push(file?.file_name().to_string_lossy().into_owned());
-    }
+fn modules(to: &Path) -> anyhow::Result<String> {
+    let mut names = copy_build(to)?;
     names.sort_by_key(|name| (name != "entry.mjs", name.clone()));
     let mut modules = String::new();
     for name in names {
@@ -151,7 +145,6 @@ fn copy_build(to: &Path) -> anyhow::Result<String> {
             Some((_, "bin")) => "data",
             _ => continue,
         };
-        fs::copy(build.join(&name), to.join(&name)).context(missing)?;
         writeln!(modules, "    (name = \"{name}\", {kind} = embed \"{name}\"),")?;
     }
     Ok(modules)
