@@ -41,26 +41,21 @@ enum Program {
     Node(&'static str),
 }
 
+/// One that holds a session under its cookie, at the paths of ours.
+const COOKIE: Kind = Kind {
+    name: "",
+    program: Program::Rust(""),
+    open: ("/sessions", ordinary, StatusCode::CREATED),
+    load: "/session",
+    renew: (Method::POST, "/session/renew"),
+    revoke: "/session/revoke",
+    rotates: true,
+};
+
 /// All of them. Each is told in its own source how it is set up.
 pub(super) const KINDS: [Kind; 3] = [
-    Kind {
-        name: "tower-sessions",
-        program: Program::Rust("tower-sessions"),
-        open: ("/sessions", ordinary, StatusCode::CREATED),
-        load: "/session",
-        renew: (Method::POST, "/session/renew"),
-        revoke: "/session/revoke",
-        rotates: true,
-    },
-    Kind {
-        name: "express-session",
-        program: Program::Node("express.mjs"),
-        open: ("/sessions", ordinary, StatusCode::CREATED),
-        load: "/session",
-        renew: (Method::POST, "/session/renew"),
-        revoke: "/session/revoke",
-        rotates: true,
-    },
+    Kind { name: "tower-sessions", program: Program::Rust("tower-sessions"), ..COOKIE },
+    Kind { name: "express-session", program: Program::Node("express.mjs"), ..COOKIE },
     Kind {
         name: "better-auth",
         program: Program::Node("better-auth.mjs"),
