@@ -40,7 +40,7 @@ use tokio::{
 use self::{
     address::{Source, nodes_of},
     breaker::Breaker,
-    link::Links,
+    link::{GivenUp, Links},
     nodes::Nodes,
     scripts::Scripts,
 };
@@ -82,13 +82,14 @@ async fn connect(config: &config::Store) -> Result<RedisStore, StoreError> {
     let timeout = config.timeout();
     let source = || Source::parse(config.url.expose(), config.tls_ca_file.as_deref(), timeout);
     let patience = timeout.saturating_add(config.acknowledge.timeout());
+    let given_up = GivenUp::default();
     let confirming = match source()? {
         Source::Cluster(_) => {
             Confirming::Nodes(nodes_of(config.url.expose(), config.tls_ca_file.as_deref(), patience)?)
         }
-        _ => Confirming::Links(Links::new(source, patience)?),
+        _ => Confirming::Links(Links::new(source, patience, &given_up)?),
     };
-    let links = Links::new(source, timeout)?;
+    let links = Links::new(source, timeout, &given_up)?;
     let source = source()?;
     let store = RedisStore {
         is_cluster: matches!(source, Source::Cluster(_)),

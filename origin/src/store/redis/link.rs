@@ -2,7 +2,10 @@
 //! while the others wait, and after a failed attempt not before a pause with jitter. Sentinels are asked at every attempt.
 
 use std::{
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -32,6 +35,23 @@ pub(super) struct Connection {
     pub(super) io: Io,
     /// What it wrote, for replicas to confirm.
     pub(super) confirms: Arc<Confirms>,
+    /// How many connections had been given up when it was made.
+    since: u64,
+}
+
+/// Counts the connections that were given up, over all links to servers of which another may become the primary. What was
+/// connected before the last of them may lead to one that is no longer: it answers, and knows nothing of what came after it.
+#[derive(Clone, Default)]
+pub(super) struct GivenUp(Arc<AtomicU64>);
+
+impl GivenUp {
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn one_more(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 #[derive(Clone)]
@@ -52,8 +72,16 @@ impl Links {
     /// # Errors
     ///
     /// The address is malformed.
-    pub(super) fn new(source: impl Fn() -> Result<Source, StoreError>, timeout: Duration) -> Result<Self, StoreError> {
-        let link = || Ok(Link::new(source()?, timeout));
+    pub(super) fn new(
+        source: impl Fn() -> Result<Source, StoreError>,
+        timeout: Duration,
+        given_up: &GivenUp,
+    ) -> Result<Self, StoreError> {
+        let link = || {
+            let source = source()?;
+            let given_up = matches!(source, Source::Sentinel(_)).then(|| given_up.clone()).unwrap_or_default();
+            Ok(Link { given_up, ..Link::new(source, timeout) })
+        };
         Ok(Self { of_lanes: (0..lane::count()).map(|_| link()).collect::<Result<_, _>>()?, other: link()? })
     }
 
@@ -67,6 +95,7 @@ pub(super) struct Link {
     current: RwLock<Option<Connection>>,
     opening: Mutex<Opening>,
     timeout: Duration,
+    given_up: GivenUp,
 }
 
 struct Opening {
@@ -79,7 +108,7 @@ struct Opening {
 impl Link {
     pub(super) fn new(source: Source, timeout: Duration) -> Self {
         let opening = Opening { source, made: 0, pauses: pauses(), not_before: None };
-        Self { current: RwLock::new(None), opening: Mutex::new(opening), timeout }
+        Self { current: RwLock::new(None), opening: Mutex::new(opening), timeout, given_up: GivenUp::default() }
     }
 
     /// The connection that is in use, or a new one.
@@ -94,6 +123,7 @@ impl Link {
         if opening.not_before.is_some_and(|at| Instant::now() < at) {
             return Err(StoreError::Unavailable("it could not be reached just now".to_owned()));
         }
+        let since = self.given_up.count();
         let made = timeout(self.timeout, opening.connect(self.timeout)).await;
         let io = made.map_or_else(
             |_| Err(StoreError::Unavailable("connecting took too long".to_owned())),
@@ -103,7 +133,7 @@ impl Link {
             Ok(io) => {
                 opening.made = opening.made.saturating_add(1);
                 (opening.pauses, opening.not_before) = (pauses(), None);
-                let connection = Connection { number: opening.made, io, confirms: Arc::default() };
+                let connection = Connection { number: opening.made, io, confirms: Arc::default(), since };
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
                 Ok(connection)
             }
@@ -120,6 +150,7 @@ impl Link {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         if current.as_ref().is_some_and(|current| current.number == number) {
             *current = None;
+            self.given_up.one_more();
         }
     }
 
@@ -129,7 +160,8 @@ impl Link {
     }
 
     fn current(&self) -> Option<Connection> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        current.filter(|connection| connection.since == self.given_up.count())
     }
 }
 
@@ -176,4 +208,37 @@ impl ConnectionLike for Connection {
 
 pub(super) fn pauses() -> ExponentialBackoff {
     shell::pauses(PAUSE_MIN, PAUSE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::test_server::Server;
+
+    /// I2: of servers of which another may become the primary, a connection that fails takes those along that were made before
+    /// it failed; links to one server are left alone.
+    #[tokio::test]
+    async fn a_connection_that_fails_takes_the_others_along_where_another_server_may_take_over() {
+        let server = Server::start(&[]);
+        let links = |given_up: [GivenUp; 2]| {
+            given_up.map(|given_up| {
+                let source = Source::parse(&server.url(), None, Duration::from_secs(10)).unwrap();
+                Link { given_up, ..Link::new(source, Duration::from_secs(10)) }
+            })
+        };
+        let shared = GivenUp::default();
+        for ([one, other], is_left) in
+            [(links([shared.clone(), shared]), false), (links([GivenUp::default(), GivenUp::default()]), true)]
+        {
+            let failed = one.connection().await.unwrap().number;
+            let kept = other.connection().await.unwrap().number;
+            one.give_up(failed);
+            assert_eq!(other.number() == kept, is_left);
+            assert_eq!(other.connection().await.unwrap().number == kept, is_left);
+            // Who comes late with a connection that is gone takes nobody along.
+            let made = one.connection().await.unwrap().number;
+            one.give_up(failed);
+            assert_eq!(one.number(), made);
+        }
+    }
 }
