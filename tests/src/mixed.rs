@@ -27,8 +27,14 @@ const REVOKED: usize = 60;
 /// Requests that are under way at the same time, each on a connection of its own that is kept.
 const CONCURRENCY: u64 = 32;
 
-/// Requests between two lines of progress.
-const PROGRESS: u64 = 100_000;
+/// Requests that the same sessions are used for.
+const ROUND_REQUESTS: u64 = 250_000;
+
+/// How long they are used at most, well under the [`ACCESS_TTL_S`] of their tokens: a slow machine sends less in a round.
+const ROUND_MAX: Duration = Duration::from_secs(1_200);
+
+/// How long the origin of a run must let access tokens live, in seconds.
+pub const ACCESS_TTL_S: u64 = 3_600;
 
 /// Differences that are told at most.
 const WRONG_MAX: usize = 10;
@@ -63,12 +69,34 @@ struct Kind {
 pub struct Mixed {
     /// Answers that were as they must be, by kind.
     pub right: BTreeMap<&'static str, u64>,
-    /// How many were not.
+    /// All answers, by status.
+    pub statuses: BTreeMap<u16, u64>,
+    /// How many were not as they must be.
     pub wrong: u64,
     /// Some of these.
     pub told: Vec<String>,
-    /// How long it took.
+    /// How long it took to send them.
     pub took: Duration,
+}
+
+impl Mixed {
+    /// How many answers there were.
+    pub fn answers(&self) -> u64 {
+        self.statuses.values().sum()
+    }
+
+    fn add(&mut self, more: Self) {
+        for (name, count) in more.right {
+            *self.right.entry(name).or_default() += count;
+        }
+        for (status, count) in more.statuses {
+            *self.statuses.entry(status).or_default() += count;
+        }
+        self.wrong += more.wrong;
+        self.told.extend(more.told);
+        self.told.truncate(WRONG_MAX);
+        self.took += more.took;
+    }
 }
 
 impl fmt::Display for Mixed {
@@ -78,6 +106,9 @@ impl fmt::Display for Mixed {
         writeln!(f, "{right} answers about whom they must be, {} others, {rate:.0} per second", self.wrong)?;
         for (name, count) in &self.right {
             writeln!(f, "  {name}: {count}")?;
+        }
+        for (status, count) in &self.statuses {
+            writeln!(f, "  status {status}: {count}")?;
         }
         for told in &self.told {
             writeln!(f, "  wrong: {told}")?;
@@ -92,50 +123,69 @@ impl fmt::Display for Mixed {
 ///
 /// The gate does not answer.
 pub async fn run(setting: &mut Setting, requests: u64, seed: u64) -> anyhow::Result<Mixed> {
-    let kinds: Arc<[Kind]> = kinds(setting).await?.into();
-    let (started, sent) = (Instant::now(), Arc::new(AtomicU64::new(0)));
-    let mut clients = JoinSet::new();
-    for number in 0..CONCURRENCY {
-        let (kinds, sent, base) = (Arc::clone(&kinds), Arc::clone(&sent), setting.gate.base().to_owned());
-        let rng = Rng::with_seed(seed.wrapping_add(number));
-        clients.spawn(async move { client(&kinds, &base, &sent, requests, rng, started).await });
-    }
+    let key = Ed25519KeyPair::generate()?;
+    trust(setting, &key).await?;
     let mut total = Mixed::default();
-    while let Some(done) = clients.join_next().await {
-        let done = done??;
-        for (name, count) in done.right {
-            *total.right.entry(name).or_default() += count;
-        }
-        total.wrong += done.wrong;
-        total.told.extend(done.told);
+    while total.answers() < requests {
+        let first = total.answers();
+        let round = Round {
+            kinds: kinds(setting, &key).await?,
+            base: setting.gate.base().to_owned(),
+            sent: AtomicU64::new(first),
+            end: requests.min(first + ROUND_REQUESTS),
+            started: Instant::now(),
+        };
+        total.add(round.run(seed.wrapping_add(first)).await?);
+        println!("{} of {requests} requests, {:.0} s", total.answers(), total.took.as_secs_f64());
     }
-    total.told.truncate(WRONG_MAX);
-    total.took = started.elapsed();
     Ok(total)
 }
 
-async fn client(
-    kinds: &[Kind],
-    base: &str,
-    sent: &AtomicU64,
-    requests: u64,
-    mut rng: Rng,
+/// Requests with the same sessions.
+struct Round {
+    kinds: Vec<Kind>,
+    /// Of the gate.
+    base: String,
+    /// The number of the next request.
+    sent: AtomicU64,
+    /// Behind the number of the last one.
+    end: u64,
     started: Instant,
-) -> anyhow::Result<Mixed> {
+}
+
+impl Round {
+    async fn run(self, seed: u64) -> anyhow::Result<Mixed> {
+        let round = Arc::new(self);
+        let mut clients = JoinSet::new();
+        for number in 0..CONCURRENCY {
+            let (round, rng) = (Arc::clone(&round), Rng::with_seed(seed.wrapping_add(number)));
+            clients.spawn(async move { client(&round, rng).await });
+        }
+        let mut total = Mixed::default();
+        while let Some(done) = clients.join_next().await {
+            total.add(done??);
+        }
+        total.took = round.started.elapsed();
+        Ok(total)
+    }
+
+    /// The number of the next request, as long as there is one.
+    fn next(&self) -> Option<u64> {
+        if self.started.elapsed() >= ROUND_MAX {
+            return None;
+        }
+        Some(self.sent.fetch_add(1, Ordering::Relaxed)).filter(|number| *number < self.end)
+    }
+}
+
+async fn client(round: &Round, mut rng: Rng) -> anyhow::Result<Mixed> {
     let client = Client::builder().no_proxy().pool_max_idle_per_host(1).timeout(Duration::from_secs(60)).build()?;
     let mut mixed = Mixed::default();
-    loop {
-        let number = sent.fetch_add(1, Ordering::Relaxed);
-        if number >= requests {
-            return Ok(mixed);
-        }
-        if number > 0 && number.is_multiple_of(PROGRESS) {
-            println!("{number} of {requests} requests, {:.0} s", started.elapsed().as_secs_f64());
-        }
-        let Some(kind) = kinds.get(rng.usize(..kinds.len())) else { continue };
+    while let Some(number) = round.next() {
+        let Some(kind) = round.kinds.get(rng.usize(..round.kinds.len())) else { continue };
         let is_forwarded = rng.u32(..4) == 0;
         let path = if is_forwarded { format!("/app/{number}") } else { format!("/self/{number}") };
-        let mut request = client.get(format!("{base}{path}"));
+        let mut request = client.get(format!("{}{path}", round.base));
         request = match &kind.presented {
             Presented::Bearer(token) => request.bearer_auth(token),
             Presented::Cookie(token) => request.header("cookie", format!("theme=dark; __Host-Http-at={token}")),
@@ -148,6 +198,7 @@ async fn client(
             request = request.header("portcullis-subject", "mallory").header("portcullis_session", "made-up");
         }
         let answer = request.send().await.with_context(|| format!("request {number}"))?;
+        *mixed.statuses.entry(answer.status().as_u16()).or_default() += 1;
         match differs(answer, &kind.expected, is_forwarded).await? {
             None => *mixed.right.entry(kind.name).or_default() += 1,
             Some(what) => {
@@ -158,6 +209,7 @@ async fn client(
             }
         }
     }
+    Ok(mixed)
 }
 
 /// How an answer differs from what it must be.
@@ -184,9 +236,7 @@ async fn differs(answer: Response, expected: &Expected, is_forwarded: bool) -> a
 }
 
 /// Opens the sessions, ends some of them, and waits until the gate knows.
-async fn kinds(setting: &mut Setting) -> anyhow::Result<Vec<Kind>> {
-    let key = Ed25519KeyPair::generate()?;
-    trust(setting, &key).await?;
+async fn kinds(setting: &Setting, key: &Ed25519KeyPair) -> anyhow::Result<Vec<Kind>> {
     let mut kinds = Vec::new();
     let unauthorized = Expected::Refused(StatusCode::UNAUTHORIZED);
     let mut previous: Option<String> = None;
@@ -216,7 +266,7 @@ async fn kinds(setting: &mut Setting) -> anyhow::Result<Vec<Kind>> {
         eventually("a session to be ended", refused).await?;
         let presented = Presented::Bearer(opened.access);
         kinds.push(Kind { name: "revoked", presented, expected: unauthorized.clone() });
-        let expired = expired(&key, setting.origin.issuer(), &format!("subject-{number}"))?;
+        let expired = expired(key, setting.origin.issuer(), &format!("subject-{number}"))?;
         let presented = if number % 2 == 0 { Presented::Bearer(expired) } else { Presented::Cookie(expired) };
         kinds.push(Kind { name: "expired", presented, expected: unauthorized.clone() });
         kinds.push(Kind { name: "no token", presented: Presented::Nothing, expected: unauthorized.clone() });

@@ -15,8 +15,7 @@ async fn the_subject_of_the_answer_is_the_subject_of_the_token() -> anyhow::Resu
     let drawn = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
     let seed = number("PORTCULLIS_MIXED_SEED")?.unwrap_or(drawn);
     println!("seed {seed}");
-    // A million requests take longer than an access token lasts by default.
-    let mut setting = Setting::start_with(|config| config.tokens.access_ttl_s = 3_600).await?;
+    let mut setting = Setting::start_with(|config| config.tokens.access_ttl_s = mixed::ACCESS_TTL_S).await?;
     let mixed = mixed::run(&mut setting, requests, seed).await?;
     println!("{mixed}");
     assert_eq!(mixed.wrong, 0, "seed {seed}: {mixed}");
