@@ -22,6 +22,7 @@ pub(crate) fn floor(scope: u8, lowest: u64) -> Floor {
 pub(crate) async fn check(store: &AnyStore) {
     swaps_by_content(store).await;
     expires(store).await;
+    extends(store).await;
     leases(store).await;
     log_is_contiguous(store).await;
     waits_for_appends(store).await;
@@ -59,6 +60,26 @@ async fn expires(store: &AnyStore) {
     }
     assert!(shell::now() >= soon);
     assert_eq!(store.swap(&key, None, b"again", None).await, Ok(Swapped::Done));
+}
+
+/// A value of the expected length grows, for as long as is said then; another one stays as it is.
+async fn extends(store: &AnyStore) {
+    let key = Key::AuditSegment(9);
+    let soon = shell::now().saturating_add(Duration::from_millis(300));
+    let later = shell::now().saturating_add(Duration::from_secs(3_600));
+    assert_eq!(store.extend(&key, 0, b"a", later).await, Ok(Swapped::Conflict), "there is none");
+    assert_eq!(store.swap(&key, None, &[0, 255], Some(soon)).await, Ok(Swapped::Done));
+    for length in [0, 1, 3] {
+        assert_eq!(store.extend(&key, length, b"x", later).await, Ok(Swapped::Conflict));
+    }
+    assert_eq!(store.extend(&key, 2, &[13, 0], later).await, Ok(Swapped::Done));
+    assert_eq!(store.extend(&key, 2, b"x", later).await, Ok(Swapped::Conflict));
+    while shell::now() <= soon {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(store.load(&key).await, Ok(Some(vec![0, 255, 13, 0])));
+    assert_eq!(store.extend(&key, 4, b"x", shell::now()).await, Ok(Swapped::Done));
+    assert_eq!(store.load(&key).await, Ok(None), "its time is over");
 }
 
 /// A lease has one holder, who may renew it and let it go; one that is not renewed is free again.

@@ -108,6 +108,14 @@ impl Store for EmbeddedStore {
         }))
     }
 
+    fn extend<'a>(&'a self, key: &'a Key, length: usize, more: &'a [u8], expires_at: Timestamp) -> Answer<'a, Swapped> {
+        self.count();
+        let (key, more) = (key.to_bytes(), more.to_vec());
+        let extend =
+            move |connection: &Connection| values::extend(connection, &key, length, &more, expires_at, shell::now());
+        Box::pin(self.writer.call(extend))
+    }
+
     fn append<'a>(&'a self, floors: &'a [Floor]) -> Answer<'a, Cursor> {
         self.count();
         let floors = floors.to_vec();

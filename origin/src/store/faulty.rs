@@ -241,6 +241,19 @@ impl Store for FaultyStore {
         })
     }
 
+    fn extend<'a>(&'a self, key: &'a Key, length: usize, more: &'a [u8], expires_at: Timestamp) -> Answer<'a, Swapped> {
+        self.write(Some(Swapped::Conflict), move |state| {
+            match state.load(key, shell::now()).filter(|value| value.len() == length) {
+                Some(mut value) => {
+                    value.extend_from_slice(more);
+                    state.records.insert(key.clone(), (value, Some(expires_at)));
+                    Swapped::Done
+                }
+                None => Swapped::Conflict,
+            }
+        })
+    }
+
     fn append<'a>(&'a self, floors: &'a [Floor]) -> Answer<'a, Cursor> {
         self.write(None, move |state| {
             for floor in floors {

@@ -225,6 +225,20 @@ impl Store for RedisStore {
         })
     }
 
+    fn extend<'a>(&'a self, key: &'a Key, length: usize, more: &'a [u8], expires_at: Timestamp) -> Answer<'a, Swapped> {
+        Box::pin(async move {
+            let name = names::record(key);
+            let mut call = self.scripts.extend.key(&name);
+            call.arg(length).arg(more).arg(expires_at.as_millis());
+            match self.write::<bool>(&call, self.replicas_of(key), &name).await? {
+                (true, _) => Ok(Swapped::Done),
+                // Longer by what was written the first time, or by another writer.
+                (false, true) => Err(StoreError::OutcomeUnknown("the connection was lost after the write".to_owned())),
+                (false, false) => Ok(Swapped::Conflict),
+            }
+        })
+    }
+
     fn append<'a>(&'a self, floors: &'a [Floor]) -> Answer<'a, Cursor> {
         Box::pin(async move {
             let mut call = scripts::on_log(&self.scripts.append);

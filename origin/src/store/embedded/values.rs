@@ -30,6 +30,23 @@ pub(super) fn swap(
     Ok(Swapped::Done)
 }
 
+pub(super) fn extend(
+    connection: &Connection,
+    key: &[u8],
+    length: usize,
+    more: &[u8],
+    expires_at: Timestamp,
+    now: Timestamp,
+) -> Result<Swapped> {
+    let Some(mut value) = load(connection, key, now)?.filter(|value| value.len() == length) else {
+        return Ok(Swapped::Conflict);
+    };
+    value.extend_from_slice(more);
+    let sql = "UPDATE records SET value = ?2, expires_at = ?3 WHERE key = ?1";
+    connection.prepare_cached(sql)?.execute(params![key, value, millis(expires_at)])?;
+    Ok(Swapped::Done)
+}
+
 pub(super) fn index_add(
     connection: &Connection,
     subject: &SubjectId,

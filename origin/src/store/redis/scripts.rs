@@ -37,6 +37,15 @@ end
 return 1
 ";
 
+/// 1: done; 0: a conflict.
+const EXTEND: &str = r"
+local length = redis.call('STRLEN', KEYS[1])
+if length == 0 or length ~= tonumber(ARGV[1]) then return 0 end
+redis.call('APPEND', KEYS[1], ARGV[2])
+redis.call('PEXPIREAT', KEYS[1], ARGV[3])
+return 1
+";
+
 /// Bytes are compared one by one: the comparison of strings follows the server's locale.
 const APPEND: &str = r"
 local function higher(a, b)
@@ -146,6 +155,7 @@ pub(super) type Found<T> = (u64, u64, u64, bool, Vec<T>);
 /// The scripts, each with its digest.
 pub(super) struct Scripts {
     pub(super) swap: Script,
+    pub(super) extend: Script,
     pub(super) append: Script,
     pub(super) read: Script,
     pub(super) snapshot: Script,
@@ -160,6 +170,7 @@ impl Scripts {
     pub(super) fn new() -> Self {
         Self {
             swap: Script::new(SWAP),
+            extend: Script::new(EXTEND),
             append: Script::new(APPEND),
             read: Script::new(&[IDENTITY, READ].concat()),
             snapshot: Script::new(&[IDENTITY, SNAPSHOT].concat()),
