@@ -1,15 +1,18 @@
 //! The audit trail: who did what to whom, when, why, and how it ended.
 //!
 //! Entries are kept in the store in numbered segments, which lie in a ring: the newest replace the oldest, and a segment
-//! is forgotten when its time is over. One task writes them; what waits while it writes goes into one segment together,
-//! so that many acts at once cost few writes.
+//! is forgotten when its time is over. A segment is lines of JSON: its number, then one entry on each. One task writes them;
+//! what waits while it writes goes into one segment together, so that many acts at once cost few writes.
 //!
 //! Invariant (I8): at most [`SEGMENTS_MAX`] segments of [`SEGMENT_ENTRIES_MAX`] entries are kept.
 //! Invariant: an entry that cannot be written is in the log, and the failure is counted; the act itself stands.
 
 mod query;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use metrics::counter;
 use serde::{Deserialize, Serialize};
@@ -25,7 +28,7 @@ use crate::{
 /// Segments in the ring: with 32 entries each, 65,536 acts.
 pub const SEGMENTS_MAX: u16 = 2_048;
 
-/// Entries of a segment, which is rewritten as it grows.
+/// Entries of a segment.
 pub const SEGMENT_ENTRIES_MAX: usize = 32;
 
 /// Acts that may wait to be written; one more is only logged.
@@ -33,6 +36,10 @@ const WAITING_MAX: usize = 1_024;
 
 /// How often a segment is tried again when other origins come first.
 const ATTEMPTS: u32 = 32;
+
+/// For this long the segment that was written last is written on, if its length is still what it was then. Others may have
+/// begun another one meanwhile, but not have come round to the same place.
+const BELIEVED: Duration = Duration::from_secs(1);
 
 /// One act.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,12 +79,6 @@ pub enum AuditError {
     Busy,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Segment {
-    number: u64,
-    entries: Vec<Entry>,
-}
-
 type Waiting = (Entry, oneshot::Sender<Result<(), AuditError>>);
 
 /// Takes and finds entries.
@@ -93,8 +94,8 @@ pub struct Writer {
     waiting: mpsc::Receiver<Waiting>,
     /// The number that the newest segment probably has.
     guess: u64,
-    /// The segment that was written last, with its bytes.
-    last: Option<(Segment, Vec<u8>)>,
+    /// The segment that was written last, and when.
+    last: Option<(Newest, Instant)>,
 }
 
 /// A trail over a store whose entries are kept for `kept`, and its writer.
@@ -144,33 +145,57 @@ impl Writer {
         }
     }
 
-    async fn append(&mut self, entries: &[Entry]) -> Result<(), AuditError> {
+    async fn append(&mut self, mut entries: &[Entry]) -> Result<(), AuditError> {
+        // Who loses a segment to others begins one of its own, so that each writes in peace after a few tries.
+        let mut is_crowded = false;
         for _ in 0..ATTEMPTS {
-            let Newest { number, head, stored } = self.newest().await?;
-            let place = Key::AuditSegment(place(number));
-            let mut segment = match self.last.take() {
-                // What nobody else wrote since need not be read again.
-                Some((segment, bytes)) if stored.as_ref() == Some(&bytes) && segment.number == number => segment,
-                _ => decode(stored.as_deref(), number)?,
+            let newest = match self.last.take().filter(|(_, at)| at.elapsed() < BELIEVED) {
+                Some((newest, _)) => newest,
+                None => self.newest().await?,
             };
-            if !segment.entries.is_empty() && segment.entries.len().saturating_add(entries.len()) > SEGMENT_ENTRIES_MAX
-            {
+            let room = SEGMENT_ENTRIES_MAX.saturating_sub(newest.entries);
+            if room == 0 || is_crowded {
                 // Whoever comes first moves on; everyone else finds it moved.
-                self.guess = number.saturating_add(1);
+                is_crowded = false;
+                self.guess = newest.number.saturating_add(1);
                 let next = self.guess.to_be_bytes();
-                self.store.swap(&Key::AuditHead, head.as_deref(), &next, None).await?;
+                self.store.swap(&Key::AuditHead, newest.head.as_deref(), &next, None).await?;
                 continue;
             }
-            segment.entries.extend_from_slice(entries);
-            let bytes = serde_json::to_vec(&segment).map_err(|_| AuditError::Record)?;
-            let newest = entries.last().map_or(0, |entry| entry.at_ms);
-            let kept_until = Timestamp::from_millis(newest).saturating_add(self.kept);
-            if self.store.swap(&place, stored.as_deref(), &bytes, Some(kept_until)).await? == Swapped::Done {
-                (self.guess, self.last) = (number, Some((segment, bytes)));
+            let (fitting, rest) = entries.split_at(room.min(entries.len()));
+            let Some(newest) = self.write(newest, fitting).await? else {
+                is_crowded = true;
+                continue;
+            };
+            (self.guess, self.last) = (newest.number, Some((newest, Instant::now())));
+            entries = rest;
+            if entries.is_empty() {
                 return Ok(());
             }
         }
         Err(AuditError::Contended)
+    }
+
+    /// Puts entries at the end of a segment; what it is then, or none if another writer came first.
+    async fn write(&self, newest: Newest, entries: &[Entry]) -> Result<Option<Newest>, AuditError> {
+        let place = Key::AuditSegment(place(newest.number));
+        let at = entries.last().map_or(0, |entry| entry.at_ms);
+        let kept_until = Timestamp::from_millis(at).saturating_add(self.kept);
+        let (swapped, length) = match &newest.stored {
+            Stored::Segment { length } => {
+                let lines = lines(entries)?;
+                let swapped = self.store.extend(&place, *length, &lines, kept_until).await?;
+                (swapped, length.saturating_add(lines.len()))
+            }
+            Stored::Other(replaced) => {
+                let segment = [format!("{}\n", newest.number).into_bytes(), lines(entries)?].concat();
+                let swapped = self.store.swap(&place, replaced.as_deref(), &segment, Some(kept_until)).await?;
+                (swapped, segment.len())
+            }
+        };
+        let entries = newest.entries.saturating_add(entries.len());
+        let newest = Newest { entries, stored: Stored::Segment { length }, ..newest };
+        Ok((swapped == Swapped::Done).then_some(newest))
     }
 
     /// The newest segment, in one call if its number is the one that it probably has.
@@ -181,7 +206,12 @@ impl Writer {
         let number = number(head.as_deref())?;
         let stored =
             if number == self.guess { stored } else { self.store.load(&Key::AuditSegment(place(number))).await? };
-        Ok(Newest { number, head, stored })
+        let entries = decode(stored.as_deref(), number)?;
+        let (entries, stored) = match (entries, stored) {
+            (Some(entries), Some(stored)) => (entries.len(), Stored::Segment { length: stored.len() }),
+            (_, stored) => (0, Stored::Other(stored)),
+        };
+        Ok(Newest { number, head, entries, stored })
     }
 }
 
@@ -190,8 +220,17 @@ struct Newest {
     number: u64,
     /// The bytes that say its number.
     head: Option<Vec<u8>>,
-    /// Its own bytes.
-    stored: Option<Vec<u8>>,
+    /// How many it holds.
+    entries: usize,
+    stored: Stored,
+}
+
+/// What lies in the place of a segment.
+enum Stored {
+    /// The segment, of so many bytes.
+    Segment { length: usize },
+    /// Nothing, or one of an earlier round.
+    Other(Option<Vec<u8>>),
 }
 
 /// The number of the newest segment.
@@ -207,9 +246,26 @@ fn place(number: u64) -> u16 {
     u16::try_from(number % u64::from(SEGMENTS_MAX)).unwrap_or(0)
 }
 
-/// The segment of this number; empty if its place holds nothing, or one of an earlier round.
-fn decode(stored: Option<&[u8]>, number: u64) -> Result<Segment, AuditError> {
-    let Some(bytes) = stored else { return Ok(Segment { number, entries: Vec::new() }) };
-    let segment: Segment = serde_json::from_slice(bytes).map_err(|_| AuditError::Record)?;
-    if segment.number == number { Ok(segment) } else { Ok(Segment { number, entries: Vec::new() }) }
+/// Each on a line of its own.
+fn lines(entries: &[Entry]) -> Result<Vec<u8>, AuditError> {
+    let mut lines = Vec::new();
+    for entry in entries {
+        serde_json::to_writer(&mut lines, entry).map_err(|_| AuditError::Record)?;
+        lines.push(b'\n');
+    }
+    Ok(lines)
 }
+
+/// The entries of the segment with this number; none if its place holds nothing, or one of an earlier round.
+fn decode(stored: Option<&[u8]>, number: u64) -> Result<Option<Vec<Entry>>, AuditError> {
+    let Some(stored) = stored else { return Ok(None) };
+    let mut parts = serde_json::Deserializer::from_slice(stored);
+    if u64::deserialize(&mut parts).map_err(|_| AuditError::Record)? != number {
+        return Ok(None);
+    }
+    let entries = parts.into_iter().collect::<Result<_, _>>().map_err(|_| AuditError::Record)?;
+    Ok(Some(entries))
+}
+
+#[cfg(test)]
+mod tests;

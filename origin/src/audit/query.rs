@@ -6,6 +6,9 @@ use crate::store::Key;
 /// Segments that one query reads at most; a page may be short, or empty, and still have a next one.
 const SEGMENTS_READ_MAX: usize = 64;
 
+/// By how much an entry may be older than one before it: origins write side by side, each by its own clock.
+const DISORDER_MAX_MS: u64 = 60_000;
+
 /// What is looked for; a filter that is not given lets everything pass.
 #[derive(Debug, Clone, Default)]
 pub struct Query {
@@ -37,7 +40,8 @@ pub struct Page {
 impl Query {
     fn matches(&self, entry: &Entry) -> bool {
         let same = |wanted: &Option<String>, found: Option<&String>| wanted.is_none() || wanted.as_ref() == found;
-        same(&self.actor, Some(&entry.actor))
+        self.since_ms.is_none_or(|since| entry.at_ms >= since)
+            && same(&self.actor, Some(&entry.actor))
             && same(&self.action, Some(&entry.action))
             && same(&self.target, entry.target.as_ref())
             && same(&self.tenant, entry.tenant.as_ref())
@@ -62,13 +66,13 @@ impl Trail {
         let keys: Vec<Key> = numbers.iter().map(|number| Key::AuditSegment(place(*number))).collect();
         let mut entries = Vec::new();
         for (number, stored) in numbers.iter().zip(self.store.load_many(&keys).await?) {
-            let segment = decode(stored.as_deref(), *number)?;
+            let segment = decode(stored.as_deref(), *number)?.unwrap_or_default();
             let start = number.saturating_mul(per_segment);
-            for (at, entry) in (start..).zip(segment.entries).collect::<Vec<_>>().into_iter().rev() {
+            for (at, entry) in (start..).zip(segment).collect::<Vec<_>>().into_iter().rev() {
                 if at >= before {
                     continue;
                 }
-                if query.since_ms.is_some_and(|since| entry.at_ms < since) {
+                if query.since_ms.is_some_and(|since| entry.at_ms.saturating_add(DISORDER_MAX_MS) < since) {
                     return Ok(Page { entries, next: None });
                 }
                 if !query.matches(&entry) {
