@@ -2,7 +2,7 @@
 const PROBE_MS = 100;
 const EFFECT_MS_MAX = 10_000;
 const HELLO_MS = 500;
-const SAID = ["subject", "session", "tenant", "roles", "version"];
+const SAID = ["subject", "session", "tenant", "roles", "version", "upstream"];
 
 export const find = (selector, within = document) => within.querySelector(selector);
 
@@ -62,7 +62,8 @@ class Device {
     try {
       const answer = await this.ask("/app/whoami");
       const said = await answer.json().catch(() => ({}));
-      await this.take(answer.status, answer.ok ? said : {}, said.detail);
+      const upstream = answer.headers.get("x-upstream");
+      await this.take(answer.status, answer.ok ? { ...said, upstream } : {}, said.detail);
     } catch {
       await this.take(0, {}, "no answer");
     }

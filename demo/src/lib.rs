@@ -12,8 +12,15 @@ mod origin;
 mod page;
 mod sign_in;
 
+use std::{future::ready, net::SocketAddr};
+
 use anyhow::Context as _;
-use axum::{Router, middleware::from_fn};
+use axum::{
+    Router,
+    http::HeaderValue,
+    middleware::{from_fn, map_response},
+    response::Response,
+};
 use guard::{Accepts, AssertionKey, Gate, Guard, PublicKey, Settings, parse_policy};
 use url::Url;
 
@@ -34,12 +41,18 @@ pub fn guarded(origin: &Url, issuer: &str, feed_key: &str, assertion_key: &str) 
     Ok(Guard::start(Settings::new(policy, Accepts::Assertions(gate), issuer, origin.clone(), vec![feed_key]))?)
 }
 
-/// Every route of the application, which signs people in at this origin.
-pub fn router(origin: Origin, guard: &Guard) -> Router {
-    Router::new()
-        .merge(page::router())
-        .merge(app::router())
-        .merge(sign_in::router(origin))
-        .layer(from_fn(local::only_of_this_machine))
-        .layer(guard.layer())
+/// Every route of the application, which signs people in at this origin and listens at this address: that is said in
+/// `x-upstream` of every answer.
+///
+/// # Errors
+///
+/// The address is no value of a header, which none is.
+pub fn router(origin: Origin, guard: &Guard, address: SocketAddr) -> anyhow::Result<Router> {
+    let address = HeaderValue::try_from(format!("http://{address}"))?;
+    let named = map_response(move |mut response: Response| {
+        response.headers_mut().insert("x-upstream", address.clone());
+        ready(response)
+    });
+    let pages = Router::new().merge(page::router()).merge(app::router()).merge(sign_in::router(origin));
+    Ok(pages.layer(from_fn(local::only_of_this_machine)).layer(guard.layer()).layer(named))
 }

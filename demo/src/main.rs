@@ -46,10 +46,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     // An origin on this machine is its own issuer.
     let issuer = origin.as_str().trim_end_matches('/');
     let guard = guarded(&origin, issuer, &feed_key, assertion_key.expose_secret())?;
-    let router = router(Origin::new(origin, management_key)?, &guard);
     let listener = TcpListener::bind(("127.0.0.1", port)).await;
     let listener = listener.with_context(|| format!("cannot listen on port {port}"))?;
-    println!("listening on {}", listener.local_addr()?);
+    let address = listener.local_addr()?;
+    let router = router(Origin::new(origin, management_key)?, &guard, address)?;
+    println!("listening on {address}");
     // Nothing is kept here, so nothing has to be finished.
     tokio::select! {
         ended = axum::serve(listener, router) => ended?,

@@ -36,6 +36,7 @@ async function twoDevices(page, context) {
     await device.press("Sign in");
     await device.shows("Admitted (200)");
   }
+  await web.says("upstream", "http://127\\.0\\.0\\.1:\\d+");
   await cookiesAreOutOfReach(page, context);
   assert.equal(await statusOf(page, "/app/whoami"), 200);
 

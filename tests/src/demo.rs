@@ -2,14 +2,12 @@
 
 use std::{
     env,
-    future::ready,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
 };
 
 use ::demo::{Origin, guarded, router};
 use anyhow::Context as _;
-use axum::{http::HeaderValue, middleware::map_response, response::Response};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{ASSERTION_KEY, TestOrigin, eventually, in_node};
@@ -31,7 +29,7 @@ impl TestDemo {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), origin).await
     }
 
-    /// As [`Self::start`], at this address. Its answers name it in `x-node`.
+    /// As [`Self::start`], at this address.
     ///
     /// # Errors
     ///
@@ -39,16 +37,11 @@ impl TestDemo {
     pub async fn start_at(address: SocketAddr, origin: &TestOrigin) -> anyhow::Result<Self> {
         let guard = guarded(&origin.base().parse()?, origin.issuer(), origin.feed_key(), ASSERTION_KEY)?;
         guard.ready().await;
-        let router = router(Origin::new(origin.base().parse()?, origin.management_key().into())?, &guard);
         // Connections of before may still be ending there.
         let listener = eventually("the address", async || TcpListener::bind(address).ok()).await?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let name = HeaderValue::try_from(format!("http://{address}"))?;
-        let router = router.layer(map_response(move |mut response: Response| {
-            response.headers_mut().insert("x-node", name.clone());
-            ready(response)
-        }));
+        let router = router(Origin::new(origin.base().parse()?, origin.management_key().into())?, &guard, address)?;
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         runtime.spawn(async move {
             if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {

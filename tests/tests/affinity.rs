@@ -64,7 +64,7 @@ impl Nodes {
     async fn node_of(&self, (subject, opened): &(String, Opened)) -> anyhow::Result<String> {
         let answer = self.gate.request(Method::GET, "/app/whoami").bearer_auth(&opened.access).send().await?;
         anyhow::ensure!(answer.status() == 200, "{}", answer.status());
-        let node = answer.headers()["x-node"].to_str()?.to_owned();
+        let node = answer.headers()["x-upstream"].to_str()?.to_owned();
         let said: Value = serde_json::from_slice(&answer.bytes().await?)?;
         anyhow::ensure!(said["subject"] == **subject && said["session"] == *opened.session, "I6: {said}");
         Ok(node)

@@ -1,5 +1,11 @@
 //! `cargo xtask up` for real: it builds, starts all of it, and stops all of it.
 
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use futures_util::future::try_join_all;
 use portcullis_tests::{TestUp, eventually, in_chromium};
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -49,14 +55,88 @@ async fn up_serves_the_page_to_chromium_until_ctrl_c() -> Tested {
     Ok(())
 }
 
+/// Sessions of phones, by their tokens.
+struct Phones {
+    client: Client,
+    page: String,
+    tokens: Vec<(String, String)>,
+}
+
+impl Phones {
+    async fn sign_in(page: &str) -> anyhow::Result<Self> {
+        let client = Client::builder().no_proxy().build()?;
+        let mut tokens = Vec::new();
+        for number in 0..12 {
+            let body = json!({ "name": format!("person{number}") });
+            let answer = client.post(format!("{page}demo/phone/login")).json(&body).send().await?.error_for_status()?;
+            let said: Value = answer.json().await?;
+            let text = |name: &str| said[name].as_str().unwrap_or_default().to_owned();
+            tokens.push((text("session_id"), text("access_token")));
+        }
+        Ok(Self { client, page: page.to_owned(), tokens })
+    }
+
+    /// The upstreams that answer them now, in their order; an error if one is not answered about its session.
+    async fn places(&self) -> anyhow::Result<Vec<String>> {
+        try_join_all(self.tokens.iter().map(async |(session, token)| {
+            let answer = self.client.get(format!("{}app/whoami", self.page)).bearer_auth(token).send().await?;
+            let answer = answer.error_for_status()?;
+            let place = answer.headers()["x-upstream"].to_str()?.to_owned();
+            let said: Value = answer.json().await?;
+            anyhow::ensure!(said["session"] == **session, "I6: {said}");
+            Ok(place)
+        }))
+        .await
+    }
+}
+
+/// Sessions stay on the upstream where they are, and go on at the others when it is killed under load.
 #[tokio::test(flavor = "multi_thread")]
-async fn up_keeps_sessions_in_redis_until_ctrl_c() -> Tested {
+async fn up_keeps_sessions_in_redis_and_loses_none_with_an_upstream() -> Tested {
     let _alone = ALONE.lock().await;
     let data = tempfile::tempdir()?;
-    let mut up = TestUp::start(data.path(), &["--store", "redis"])?;
+    let mut up = TestUp::start(data.path(), &["--store", "redis", "--upstreams", "3"])?;
     let page = up.page().await?;
     sign_in_and_out(&page).await?;
+
+    let phones = Phones::sign_in(&page).await?;
+    let before = phones.places().await?;
+    assert!(before.iter().collect::<BTreeSet<_>>().len() > 1, "several answer: {before:?}");
+    assert_eq!(phones.places().await?, before);
+    let lost = before[0].clone();
+    let (_, port) = lost.rsplit_once(':').ok_or_else(|| anyhow::anyhow!("{lost}"))?;
+    let (is_over, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
+    let load = async {
+        while !is_over.load(Ordering::Relaxed) {
+            phones.places().await?;
+            rounds.fetch_add(1, Ordering::Relaxed);
+        }
+        phones.places().await
+    };
+    let loss = async {
+        eventually("the load", async || (rounds.load(Ordering::Relaxed) > 3).then_some(())).await?;
+        assert!(up.kill(&format!("portcullis-demo --port {port} ")));
+        up.says("2 more do the same").await?;
+        is_over.store(true, Ordering::Relaxed);
+        Ok(())
+    };
+    let (after, ()) = tokio::try_join!(load, loss)?;
+    for (before, after) in before.iter().zip(&after) {
+        assert!(*after != lost && (*before == lost || before == after), "{before} {after}");
+    }
     assert_eq!(up.interrupt().await?, (Some(0), vec![]));
+    Ok(())
+}
+
+/// Before anything is installed or built.
+#[tokio::test]
+async fn up_says_how_many_upstreams_there_may_be() -> Tested {
+    let data = tempfile::tempdir()?;
+    for wrong in ["0", "9", "some"] {
+        let mut up = TestUp::start(data.path(), &["--upstreams", wrong])?;
+        up.says(&format!("invalid value '{wrong}' for '--upstreams <NUMBER>'")).await?;
+        assert_eq!(up.end().await?.0, Some(2));
+    }
     Ok(())
 }
 

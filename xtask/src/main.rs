@@ -100,6 +100,10 @@ enum Task {
         /// Where sessions are kept.
         #[arg(long, value_enum, default_value_t = up::Store::Embedded)]
         store: up::Store,
+        /// On how many upstreams the demonstration runs, behind one gate; any of them may be killed while another is left.
+        #[arg(long, value_name = "NUMBER", default_value_t = 1,
+              value_parser = clap::value_parser!(u16).range(1..=i64::from(up::UPSTREAMS_MAX)))]
+        upstreams: u16,
         /// Where secrets, data and logs stay; .portcullis/STORE by default.
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
@@ -134,7 +138,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Mixed { requests, seed } => mixed(requests, seed),
         Task::Sim { seeds, seed } => sim(seeds, seed),
         Task::Bench { arguments } => bench(&arguments),
-        Task::Up { store, data } => up::run(store, data),
+        Task::Up { store, upstreams, data } => up::run(store, upstreams, data),
     }
 }
 

@@ -5,13 +5,13 @@ use std::{
     fs::{self, File},
     os::unix::process::CommandExt as _,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
@@ -46,8 +46,18 @@ pub(super) struct Children {
     running: Vec<Running>,
 }
 
+/// What becomes of the run when a program ends by itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Nothing goes on without it.
+    Needed,
+    /// Others do the same; it goes on as long as there is one of them.
+    OneOfSome,
+}
+
 struct Running {
-    name: &'static str,
+    name: String,
+    part: Part,
     child: Child,
     log: PathBuf,
 }
@@ -99,14 +109,15 @@ impl Children {
         Self { logs, stop, running: Vec::new() }
     }
 
-    /// Starts a program.
-    pub(super) fn start(&mut self, name: &'static str, command: &mut Command) -> anyhow::Result<()> {
+    /// Starts a program; its process.
+    pub(super) fn start(&mut self, name: &str, part: Part, command: &mut Command) -> anyhow::Result<u32> {
         let log = self.logs.join(format!("{name}.log"));
         let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).process_group(0);
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        self.running.push(Running { name, child, log });
-        Ok(())
+        let process = child.id();
+        self.running.push(Running { name: name.to_owned(), part, child, log });
+        Ok(process)
     }
 
     /// Waits until a program that was started `is_ready`.
@@ -121,7 +132,9 @@ impl Children {
             if let Waited::Stopped = self.stop.wait(LOOK_EVERY) {
                 bail!("stopped before the {name} was ready");
             }
-            self.all_run()?;
+            if let Some((ended, status)) = self.take_ended()? {
+                return Err(ended.why(status));
+            }
             if started.elapsed() > READY_MAX {
                 let log = self.logs.join(format!("{name}.log"));
                 bail!("the {name} was not ready after {READY_MAX:?}; see {}", log.display());
@@ -135,10 +148,15 @@ impl Children {
     ///
     /// # Errors
     ///
-    /// A program ended by itself.
+    /// A program ended by itself, and no other one does the same.
     pub(super) fn wait(&mut self) -> anyhow::Result<()> {
         while let Waited::Passed = self.stop.wait(LOOK_EVERY) {
-            self.all_run()?;
+            let Some((ended, status)) = self.take_ended()? else { continue };
+            let others = self.running.iter().filter(|other| other.part == Part::OneOfSome).count();
+            if ended.part == Part::Needed || others == 0 {
+                return Err(ended.why(status));
+            }
+            println!("the {} ended with {status}; {others} more do the same", ended.name);
         }
         Ok(())
     }
@@ -164,22 +182,14 @@ impl Children {
         stopping.finish_and_clear();
     }
 
-    fn all_run(&mut self) -> anyhow::Result<()> {
-        for running in &mut self.running {
-            if let Some(status) = running.child.try_wait()? {
-                let text = fs::read_to_string(&running.log).unwrap_or_default();
-                let lines: Vec<_> = text.lines().collect();
-                for line in lines.iter().skip(lines.len().saturating_sub(LINES_SHOWN_MAX)) {
-                    eprintln!("  {line}");
-                }
-                bail!(
-                    "the {} ended by itself with {status}; all is stopped; see {}",
-                    running.name,
-                    running.log.display()
-                );
+    /// A program that ended by itself, which is none of those that run any more.
+    fn take_ended(&mut self) -> anyhow::Result<Option<(Running, ExitStatus)>> {
+        for place in 0..self.running.len() {
+            if let Some(status) = self.running[place].child.try_wait()? {
+                return Ok(Some((self.running.remove(place), status)));
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -191,6 +201,18 @@ impl Drop for Children {
 }
 
 impl Running {
+    /// Shows what it said last.
+    fn why(&self, status: ExitStatus) -> anyhow::Error {
+        // Helpers of a program may outlive it.
+        self.signal(Signal::SIGKILL);
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        for line in lines.iter().skip(lines.len().saturating_sub(LINES_SHOWN_MAX)) {
+            eprintln!("  {line}");
+        }
+        anyhow!("the {} ended by itself with {status}; all is stopped; see {}", self.name, self.log.display())
+    }
+
     /// Waits until it ends, and kills what is left of its group.
     fn end(&mut self, asked: Instant) {
         while asked.elapsed() < STOP_MAX && matches!(self.child.try_wait(), Ok(None)) {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use serde_json::json;
 
 use super::{
     Ports, Store,
@@ -43,7 +44,7 @@ impl Programs {
     }
 
     fn config_text(&self) -> String {
-        let Ports { redis, origin, gate, .. } = self.ports;
+        let Ports { redis, origin, gate, .. } = &self.ports;
         let file = |name: &str| toml_text(&self.directory.join(name));
         let store = match self.store {
             Store::Embedded => toml_text(Path::new(&format!("embedded:{}", self.directory.join("store.db").display()))),
@@ -91,7 +92,8 @@ impl Programs {
     }
 
     pub(super) fn gate(&self, feed_key: &str) -> anyhow::Result<Command> {
-        let Ports { origin, gate, inspector, demo, .. } = self.ports;
+        let Ports { origin, gate, inspector, demos, .. } = &self.ports;
+        let addresses: Vec<_> = demos.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
         // Not among the arguments, which every user of this machine can read.
         let secret = self.directory.join("gate.env");
         secrets::write(&secret, &format!("ASSERTION_KEYS='{{\"app\":\"{}\"}}'", self.secret(ASSERTION_KEY_FILE)?))?;
@@ -112,15 +114,16 @@ impl Programs {
             ("ISSUER", &origin),
             ("AUDIENCE", "portcullis"),
             ("FEED_KEYS", feed_key),
-            ("UPSTREAMS", &format!(r#"{{"app":"http://127.0.0.1:{demo}"}}"#)),
+            ("UPSTREAMS", &json!({ "app": addresses }).to_string()),
         ] {
             wrangler.arg("--var").arg(format!("{name}:{value}"));
         }
         Ok(wrangler)
     }
 
-    pub(super) fn demo(&self, feed_key: &str) -> anyhow::Result<Command> {
-        let Ports { origin, demo: port, .. } = self.ports;
+    /// The upstream on this port.
+    pub(super) fn demo(&self, port: u16, feed_key: &str) -> anyhow::Result<Command> {
+        let origin = self.ports.origin;
         let mut demo = Command::new(self.built.join("portcullis-demo"));
         demo.env("PORTCULLIS_MANAGEMENT_KEY", self.secret(MANAGEMENT_KEY_FILE)?);
         demo.env("PORTCULLIS_ASSERTION_KEY", self.secret(ASSERTION_KEY_FILE)?);
