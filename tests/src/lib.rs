@@ -19,6 +19,7 @@ mod upstream;
 pub mod vectors;
 
 pub use self::{
+    clock::can_move_clocks,
     demo::{TestDemo, in_chromium},
     gate::{GatePlace, GateSettings, TestGate, copy_build, free_port, root},
     guarded::TestGuarded,

@@ -1,11 +1,13 @@
 //! The store moves, is emptied or falls back while gates and hubs go on.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use ::origin::{
     config::{StoreUrl, secrets::MasterKey},
     server::open_store,
     transfer::{Taken, export, import},
 };
-use portcullis_tests::{MASTER_KEY, Opened, Setting, TestGate, TestOrigin, TestRedis, eventually};
+use portcullis_tests::{MASTER_KEY, Opened, Setting, TestGate, TestOrigin, TestRedis, can_move_clocks, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -246,5 +248,64 @@ async fn a_store_that_becomes_unsafe_is_told_of() -> Tested {
     redis.cli(&["CONFIG", "SET", "appendfsync", "always"])?;
     says("0").await?;
     origin.stop().await;
+    Ok(())
+}
+
+/// How a store comes to hold a session whose time is over.
+#[derive(Debug, Clone, Copy)]
+enum HeldTooLong {
+    Persisted,
+    ClockBehind,
+}
+
+/// Whether a refresh token counts; none while the store is not there.
+async fn counts(origin: &TestOrigin, token: &str) -> Option<bool> {
+    let asked = origin.managed(Method::POST, "/oauth2/introspect").form(&[("token", token)]).send().await.ok()?;
+    let told: Value = asked.error_for_status().ok()?.json().await.ok()?;
+    told["active"].as_bool()
+}
+
+/// I11, TMO-02, TMO-04, TMO-06: the end of a session is stored, and the origin goes by it and its own clock. A store that
+/// holds the record for longer, since its key lost the lifetime or its clock jumped back, revives nothing; a session that
+/// is held alike and has time left goes on.
+#[tokio::test]
+async fn a_session_is_over_at_its_end_though_the_store_holds_it() -> Tested {
+    for how in [HeldTooLong::Persisted, HeldTooLong::ClockBehind] {
+        if matches!(how, HeldTooLong::ClockBehind) && !can_move_clocks() {
+            println!("not tested: libfaketime is not installed");
+            continue;
+        }
+        let (mut redis, directory) = (TestRedis::start().await?, tempfile::tempdir()?);
+        let origin = TestOrigin::start_with(directory.path(), |config| config.store.url = redis.url().into()).await?;
+        let now_s = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let open = async |left_s: u64| -> anyhow::Result<(String, String)> {
+            let auth_time = now_s + left_s - 86_400;
+            let body = json!({ "subject": "alice", "client_id": "web", "tier": "standard", "auth_time": auth_time });
+            let (status, opened) = origin.manage(Method::POST, "/v1/sessions", body).await?;
+            anyhow::ensure!(status == 201, "{opened}");
+            let key = format!("portcullis:session:{}", text(&opened, "session_id"));
+            Ok((key, text(&opened, "refresh_token").to_owned()))
+        };
+        // Time enough to change how it is held before it is over.
+        let (short, long) = (open(8).await?, open(600).await?);
+        match how {
+            HeldTooLong::Persisted => {
+                for (key, _) in [&short, &long] {
+                    assert_eq!(redis.cli(&["PERSIST", key])?, "1");
+                }
+            }
+            HeldTooLong::ClockBehind => redis.restart_ahead(-3 * 3_600).await?,
+        }
+
+        let over = async || (!counts(&origin, &short.1).await?).then_some(());
+        eventually("the session to be over", over).await?;
+        assert_eq!(redis.cli(&["EXISTS", &short.0])?, "1", "{how:?}: the store has it still");
+        let (status, refused) = origin.refresh(&short.1, "web").await?;
+        assert_eq!((status, text(&refused, "error")), (400, "invalid_grant"), "{how:?}");
+        assert_eq!(counts(&origin, &long.1).await, Some(true), "{how:?}");
+        let renews = async || (origin.refresh(&long.1, "web").await.ok()?.0 == 200).then_some(());
+        eventually("a session with time left to go on", renews).await?;
+        origin.stop().await;
+    }
     Ok(())
 }
