@@ -37,19 +37,54 @@ async function askPool(upstream, request, values) {
   const session = values[1];
   const repeats = mayRepeat(request);
   const rest = pathOf(request.url);
+  let failure = new Error("no node answers");
   for (let tried = 0; ;) {
-    const [node, address] = wasm.choose_node(upstream, session, repeats, tried >>> 0, Date.now()).split(" ");
-    if (address === undefined) throw new Error("no node answers");
+    const [node, address, ms] = wasm.choose_node(upstream, session, repeats, tried >>> 0, Date.now()).split(" ");
+    if (address === undefined) throw failure;
     tried |= 1 << node;
     try {
-      const answer = await fetch(requestTo(address + rest, request, values));
+      const answer = await askNode(address + rest, request, values, Number(ms));
       wasm.settle_node(upstream, session, node, true, Date.now());
       return answer;
     } catch (error) {
       wasm.settle_node(upstream, session, node, false, Date.now());
       if (!repeats) throw error;
+      failure = error;
     }
   }
+}
+
+class TooLate extends Error {}
+
+// Only pools have a deadline, and those that ask for one: a timer and a signal cost every request something, and another node
+// is what makes them worth it. A timer for all requests of the isolate would be cheaper, but the runtime lets no request
+// act for another one. It is taken off once the head of the answer is there, so that what is streamed may last.
+async function askNode(url, request, values, ms) {
+  const late = new AbortController();
+  let timer = null;
+  const begin = () => { timer = setTimeout(() => late.abort(new TooLate()), ms); };
+  let isOver = false;
+  const { method, headers } = request;
+  let { body } = request;
+  if (body === null) begin();
+  else body = sentWhole(body, headers, () => { if (!isOver) begin(); });
+  try {
+    return await fetch(requestTo(url, { method, headers, body }, values, late.signal));
+  } catch (error) {
+    throw late.signal.aborted ? late.signal.reason : error;
+  } finally {
+    isOver = true;
+    clearTimeout(timer);
+  }
+}
+
+// The same body; `then` is called when all of it was taken. A client that is slow to send it is no failure of the node.
+function sentWhole(body, headers, then) {
+  const length = headers.get("content-length");
+  const { readable, writable } = length === null ? new IdentityTransformStream() : new FixedLengthStream(Number(length));
+  // Whatever goes wrong with it, `fetch` tells.
+  body.pipeTo(writable).then(then, () => {});
+  return readable;
 }
 
 // Path and query, as they stand in the URL.
@@ -78,8 +113,9 @@ const isOfSession = (values) => values[0] !== "";
 
 // All at once: a request that is made of another one is copied whole, and again by options of `fetch`. BRR-09: what one user
 // is told comes out of no cache between here and the application, and goes into none.
-function requestTo(url, { method, headers, body }, values) {
-  return new Request(url, { method, headers, body, redirect: "manual", cache: isOfSession(values) ? "no-store" : undefined });
+function requestTo(url, { method, headers, body }, values, signal) {
+  const cache = isOfSession(values) ? "no-store" : undefined;
+  return new Request(url, { method, headers, body, redirect: "manual", cache, signal });
 }
 
 // Without a word of the application, a cache that does not know of cookies would take an answer for everyone's. What answers
@@ -101,8 +137,9 @@ async function ask(asked, mayBeKept, lines, holds) {
       const held = holds(answer);
       answer = held instanceof Response ? held : await held;
     }
-  } catch {
-    answer = refuse(["502", "upstream", "", "", "the application does not answer"]);
+  } catch (error) {
+    const [status, detail] = error instanceof TooLate ? ["504", "the application does not answer in time"] : ["502", "the application does not answer"];
+    answer = refuse([status, "upstream", "", "", detail]);
   }
   if (!lines) return answer;
   // Also with the answer that opens a WebSocket: cookies that get lost would make the next renewal a reuse.

@@ -1,6 +1,6 @@
 //! The pools of the policy's upstreams, and where sessions were sent last.
 
-use core::num::NonZeroUsize;
+use core::{num::NonZeroUsize, time::Duration};
 use std::collections::BTreeMap;
 
 use lru::LruCache;
@@ -26,14 +26,14 @@ pub(crate) struct Pools {
 }
 
 impl Pools {
-    /// Those of a policy; an upstream with one address is none.
+    /// Those of a policy; an upstream with one address and no deadline is none.
     pub(crate) fn of(policy: &Policy) -> Self {
         let pools = policy.upstreams().iter().filter(|(_, upstream)| upstream.address().is_none());
         let pools = pools.map(|(name, upstream)| (name.clone(), (upstream.addresses.clone(), Pool::new(upstream))));
         Self { pools: pools.collect(), seats: LruCache::new(SEATS_MAX), rebinds: 0 }
     }
 
-    /// The place of the node for a request, and its address; none if there is no other.
+    /// The place of the node for a request, its address and how long it may take; none if there is no other.
     pub(crate) fn choose(
         &mut self,
         upstream: &str,
@@ -41,10 +41,10 @@ impl Pools {
         repeat: Repeat,
         tried: Tried,
         now: Timestamp,
-    ) -> Option<(usize, &str)> {
+    ) -> Option<(usize, &str, Duration)> {
         let (addresses, pool) = self.pools.get_mut(upstream)?;
         let node = pool.choose(session, repeat, tried, now)?;
-        Some((node, addresses.get(node)?))
+        Some((node, addresses.get(node)?, pool.answer_max()))
     }
 
     /// Notes what became of a request to a node.

@@ -1,6 +1,6 @@
 //! Route policy: which routes there are, who may use them, and how fresh the gate must be to say so.
 //!
-//! Wire format: `"PCP4"` ‖ postcard of routes and upstreams, made by the build of the edge and read by the gate.
+//! Wire format: `"PCP5"` ‖ postcard of routes and upstreams, made by the build of the edge and read by the gate.
 //!
 //! Invariant: a [`Policy`] exists only checked: ids are unique, upstreams are known and addresses, and no route is hidden by
 //! an earlier one. The first route that matches wins.
@@ -21,6 +21,12 @@ use crate::{
 
 /// The most routes of a policy.
 pub const ROUTES_MAX: usize = 256;
+
+/// What the deadline of an upstream's answer may be, in milliseconds.
+pub const ANSWER_MS: core::ops::RangeInclusive<u64> = 100..=300_000;
+
+/// The deadline of a pool that names none, in milliseconds.
+pub const ANSWER_MS_DEFAULT: u64 = 30_000;
 
 /// What a route's freshness bound may be, in milliseconds.
 pub const STALENESS_MS: core::ops::RangeInclusive<u64> = 100..=300_000;
@@ -153,6 +159,14 @@ pub enum PolicyError {
         /// The upstream.
         upstream: String,
     },
+    /// The deadline is out of range, or that of the gate itself.
+    #[error("upstreams.{upstream}.answer_ms_max: {found} is not from 100 to 300000, or the upstream is \"self\"")]
+    Answer {
+        /// The upstream.
+        upstream: String,
+        /// What was found.
+        found: u64,
+    },
     /// Addresses for an upstream that is not there.
     #[error("{upstream:?} is not one of [upstreams] of the policy")]
     NoUpstream {
@@ -217,20 +231,28 @@ pub struct Upstream {
     pub addresses: Vec<String>,
     /// How they are chosen from.
     pub affinity: Affinity,
+    /// How long a node may take from the whole request to the head of its answer, in milliseconds. If none is said, a pool has
+    /// [`ANSWER_MS_DEFAULT`], and a single address as long as it likes.
+    pub answer_ms_max: Option<u64>,
 }
 
 impl Upstream {
     /// At one address.
     pub fn at(address: &str) -> Self {
-        Self { addresses: Vec::from([address.to_string()]), affinity: Affinity::default() }
+        Self { addresses: Vec::from([address.to_string()]), affinity: Affinity::default(), answer_ms_max: None }
     }
 
-    /// The only address; none of a pool.
+    /// The only address; none of a pool, as which an address with a deadline counts.
     pub fn address(&self) -> Option<&str> {
-        match self.addresses.as_slice() {
-            [address] => Some(address),
+        match (self.addresses.as_slice(), self.answer_ms_max) {
+            ([address], None) => Some(address),
             _ => None,
         }
+    }
+
+    /// How long a node of the pool may take until it answers.
+    pub fn answer_max(&self) -> Duration {
+        Duration::from_millis(self.answer_ms_max.unwrap_or(ANSWER_MS_DEFAULT))
     }
 
     /// Whether it is the gate itself.
@@ -249,7 +271,11 @@ impl Upstream {
         if addresses.is_empty() || addresses.len() > ADDRESSES_MAX || different.len() < addresses.len() {
             return Err(PolicyError::Addresses { upstream: name.to_string() });
         }
-        Ok(())
+        let is_self = addresses.iter().any(|address| address == UPSTREAM_SELF);
+        match self.answer_ms_max.filter(|found| is_self || !ANSWER_MS.contains(found)) {
+            Some(found) => Err(PolicyError::Answer { upstream: name.to_string(), found }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -267,7 +293,7 @@ pub enum PolicyBytesError {
 /// The upstream that is the gate itself: it answers 204 with what it would have told an application.
 pub const UPSTREAM_SELF: &str = "self";
 
-const MAGIC: &[u8] = b"PCP4";
+const MAGIC: &[u8] = b"PCP5";
 
 /// Whether a request is of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -371,7 +397,7 @@ impl Policy {
         let Some(upstream) = self.upstreams.get_mut(name) else {
             return Err(PolicyError::NoUpstream { upstream: name.to_string() });
         };
-        let moved = Upstream { addresses, affinity: upstream.affinity };
+        let moved = Upstream { addresses, ..upstream.clone() };
         moved.check(name)?;
         *upstream = moved;
         Ok(())

@@ -53,7 +53,10 @@ struct File {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "an address, or { addresses = [\"…\"], affinity = \"session\" or \"none\" }")]
+#[serde(
+    untagged,
+    expecting = "an address, or { addresses = [\"…\"], affinity = \"session\" or \"none\", answer_ms_max = 30000 }"
+)]
 enum UpstreamText {
     Address(String),
     Pool(PoolText),
@@ -65,13 +68,16 @@ struct PoolText {
     addresses: Vec<String>,
     #[serde(default)]
     affinity: Affinity,
+    answer_ms_max: Option<u64>,
 }
 
 impl From<UpstreamText> for Upstream {
     fn from(text: UpstreamText) -> Self {
         match text {
             UpstreamText::Address(address) => Self::at(&address),
-            UpstreamText::Pool(PoolText { addresses, affinity }) => Self { addresses, affinity },
+            UpstreamText::Pool(PoolText { addresses, affinity, answer_ms_max }) => {
+                Self { addresses, affinity, answer_ms_max }
+            }
         }
     }
 }
@@ -140,13 +146,17 @@ pub fn parse(file: &str, text: &str) -> Result<Policy, PolicyTextError> {
         read.upstreams.iter().map(|(name, address)| (name.clone(), address.span().start)).collect();
     let upstreams = read.upstreams.into_iter().map(|(name, address)| (name, address.into_inner().into())).collect();
     Policy::new(routes, upstreams).map_err(|error| {
-        if let PolicyError::Address { upstream, .. } | PolicyError::Addresses { upstream } = &error {
+        if let PolicyError::Address { upstream, .. }
+        | PolicyError::Addresses { upstream }
+        | PolicyError::Answer { upstream, .. } = &error
+        {
             return fail(starts_of_upstreams.get(upstream).copied().unwrap_or(0), error.to_string());
         }
         let route = match &error {
             PolicyError::Count
             | PolicyError::Address { .. }
             | PolicyError::Addresses { .. }
+            | PolicyError::Answer { .. }
             | PolicyError::NoUpstream { .. } => None,
             PolicyError::DuplicateId { route, .. }
             | PolicyError::UnknownUpstream { route, .. }
@@ -266,13 +276,22 @@ mod tests {
         let with = |upstream: &str| format!("[upstreams]\napp = {upstream}\n{}path = \"/a\"\n", &HEAD[43..]);
         let pool = parse("p", &with("{ addresses = [\"http://a:1\", \"http://b:1\"], affinity = \"none\" }")).unwrap();
         let addresses = ["http://a:1", "http://b:1"].map(str::to_owned).to_vec();
-        assert_eq!(pool.upstream("app"), Some(&Upstream { addresses, affinity: Affinity::None }));
+        let wanted = Upstream { addresses, affinity: Affinity::None, answer_ms_max: None };
+        assert_eq!(pool.upstream("app"), Some(&wanted));
+        let alone = parse("p", &with("{ addresses = [\"http://a:1\"], answer_ms_max = 100 }")).unwrap();
+        let alone = alone.upstream("app").unwrap();
+        assert_eq!((alone.address(), alone.answer_max().as_millis()), (None, 100));
         for (wrong, problem) in [
             (
                 "{ addresses = [] }",
                 "p:2: upstreams.app: an upstream must have 1 to 32 addresses, all of them different",
             ),
             ("{ addresses = [\"a\"], colour = 1 }", "p:2: an address, or { addresses ="),
+            (
+                "{ addresses = [\"http://a:1\"], answer_ms_max = 99 }",
+                "p:2: upstreams.app.answer_ms_max: 99 is not from 100 to 300000, or the upstream is \"self\"",
+            ),
+            ("{ addresses = [\"self\"], answer_ms_max = 100 }", "upstreams.app.answer_ms_max: 100 is not"),
         ] {
             let said = parse("p", &with(wrong)).unwrap_err().to_string();
             assert!(said.contains(problem), "{said}");

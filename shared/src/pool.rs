@@ -22,9 +22,6 @@ const EJECTED_MIN: Duration = Duration::from_secs(1);
 /// The longest time that a node is left alone.
 const EJECTED_MAX: Duration = Duration::from_secs(30);
 
-/// How long one request tries a node out before another one may.
-const PROBE_MAX: Duration = Duration::from_secs(5);
-
 /// What became of a request to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -58,6 +55,8 @@ impl Tried {
 #[derive(Debug)]
 pub struct Pool {
     affinity: Affinity,
+    /// How long a node may take until it answers, and so how long one request tries it out before another one may.
+    answer_max: Duration,
     nodes: Vec<Node>,
     /// Requests without a session so far.
     turn: u64,
@@ -81,7 +80,12 @@ impl Pool {
             ejected_until: Timestamp::from_millis(0),
         };
         let nodes = upstream.addresses.iter().take(ADDRESSES_MAX).map(node).collect();
-        Self { affinity: upstream.affinity, nodes, turn: 0 }
+        Self { affinity: upstream.affinity, answer_max: upstream.answer_max(), nodes, turn: 0 }
+    }
+
+    /// How long a node may take from the whole request to the head of its answer; it failed if it took longer.
+    pub fn answer_max(&self) -> Duration {
+        self.answer_max
     }
 
     /// The node for a request of a session (empty for none) that was not tried yet: the first in the session's order that is
@@ -106,7 +110,7 @@ impl Pool {
         let (chosen, _) = untried.max_by_key(|(index, node)| (may_try(node), rank(*index, node)))?;
         if let Some(node) = self.nodes.get_mut(chosen).filter(|node| node.failures > 0) {
             // The others leave it alone until it is known what becomes of this one.
-            node.ejected_until = node.ejected_until.max(now.saturating_add(PROBE_MAX));
+            node.ejected_until = node.ejected_until.max(now.saturating_add(self.answer_max));
         }
         Some(chosen)
     }
@@ -148,7 +152,7 @@ mod tests {
 
     fn pool(count: usize, affinity: Affinity) -> Pool {
         let addresses = (0..count).map(|node| format!("http://10.0.0.{node}:80")).collect();
-        Pool::new(&Upstream { addresses, affinity })
+        Pool::new(&Upstream { addresses, affinity, answer_ms_max: Some(5_000) })
     }
 
     fn places(pool: &mut Pool, now: Timestamp) -> BTreeMap<usize, usize> {
@@ -181,6 +185,7 @@ mod tests {
         let upstream = |order: [usize; 3]| Upstream {
             addresses: order.iter().map(|index| addresses[*index].into()).collect(),
             affinity: Affinity::Session,
+            answer_ms_max: None,
         };
         let (mut one, mut other) = (Pool::new(&upstream([0, 1, 2])), Pool::new(&upstream([2, 0, 1])));
         for session in 0..100 {
@@ -225,7 +230,7 @@ mod tests {
             tried.0 |= 1 << node;
         }
         assert_eq!(pool.choose("s", Repeat::May, tried, NOW), None);
-        let most = NOW.saturating_add(EJECTED_MAX).saturating_add(PROBE_MAX);
+        let most = NOW.saturating_add(EJECTED_MAX).saturating_add(pool.answer_max());
         assert!(pool.nodes.iter().all(|node| node.ejected_until <= most));
     }
 

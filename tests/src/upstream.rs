@@ -20,6 +20,9 @@ use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Map, Value, json};
 use tokio::{net::TcpListener, task::JoinHandle, time::sleep};
 
+/// How long `/…/slow` takes until it answers.
+const SLOW: Duration = Duration::from_millis(500);
+
 /// Between two events of a stream.
 const EVENT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -35,7 +38,7 @@ pub struct TestUpstream {
 impl TestUpstream {
     /// Starts one on a free port. It answers with what it was sent, as JSON; `/…/redirect` redirects; `/…/ws` says again what
     /// it is told, after the identity that it was opened with, until it is told to `end with` a code; `/…/events` is a stream
-    /// of events without an end; `/…/public` may be kept by every cache.
+    /// of events without an end; `/…/slow` takes half a second; `/…/public` may be kept by every cache.
     ///
     /// # Errors
     ///
@@ -55,6 +58,13 @@ impl TestUpstream {
         let router = Router::new()
             .route("/{area}/ws", get(socket))
             .route("/{area}/events", get(events))
+            .route(
+                "/{area}/slow",
+                any(async |request| {
+                    sleep(SLOW).await;
+                    tell(request).await
+                }),
+            )
             .route("/app/redirect", any(|| async { (StatusCode::FOUND, [(header::LOCATION, "/elsewhere")]) }))
             .route(
                 "/app/public",

@@ -189,13 +189,16 @@ fn a_place_to_sign_in_is_a_path_or_a_url_of_https() {
 fn an_upstream_has_one_address_or_a_pool_of_different_ones() {
     let with = |addresses: &[&str]| {
         let addresses = addresses.iter().map(|address| (*address).into()).collect();
-        let upstream = Upstream { addresses, affinity: Affinity::Session };
+        let upstream = Upstream { addresses, affinity: Affinity::Session, answer_ms_max: Some(300_000) };
         Policy::new(vec![route("a", "/a")], BTreeMap::from([("app".into(), upstream)]))
     };
     let policy = with(&["http://a:1", "http://b:1"]).unwrap();
     assert_eq!(Policy::decode(&policy.encode().unwrap()), Ok(policy.clone()));
     assert_eq!(policy.upstream("app").and_then(Upstream::address), None);
-    assert!(with(&["self"]).is_ok_and(|policy| policy.upstream("app").is_some_and(Upstream::is_self)));
+    assert_eq!(with(&["self"]), Err(PolicyError::Answer { upstream: "app".into(), found: 300_000 }));
+    let upstreams = BTreeMap::from([("app".into(), Upstream::at("self"))]);
+    let own = Policy::new(vec![route("a", "/a")], upstreams);
+    assert!(own.is_ok_and(|policy| policy.upstream("app").is_some_and(Upstream::is_self)));
     let wrong = PolicyError::Addresses { upstream: "app".into() };
     assert_eq!(with(&[]), Err(wrong.clone()));
     assert_eq!(with(&["http://a:1", "http://a:1"]), Err(wrong));
@@ -203,7 +206,8 @@ fn an_upstream_has_one_address_or_a_pool_of_different_ones() {
 
     let mut moved = policy.clone();
     assert_eq!(moved.move_upstream("app", vec!["http://c:1".into()]), Ok(()));
-    assert_eq!(moved.upstream("app").and_then(Upstream::address), Some("http://c:1"));
+    let there = moved.upstream("app").unwrap();
+    assert_eq!((&*there.addresses, there.answer_ms_max), (&[String::from("http://c:1")][..], Some(300_000)));
     let nobody = PolicyError::NoUpstream { upstream: "b".into() };
     assert_eq!(moved.move_upstream("b", vec!["http://c:1".into()]), Err(nobody));
     assert!(moved.move_upstream("app", vec!["c".into()]).is_err());
