@@ -104,7 +104,7 @@ impl Feed {
         let snapshot = store.snapshot().await?;
         let policies = Policies::open(Arc::clone(&store)).await?;
         let floors_max = usize::try_from(config.limits.floors).unwrap_or(usize::MAX);
-        let state = State::new(&snapshot);
+        let state = State::new(&snapshot, config.feed.clock_skew_max());
         let (head, _) = watch::channel(snapshot.head);
         let feed = Self {
             store,

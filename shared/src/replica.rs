@@ -5,7 +5,9 @@
 //!
 //! Invariant (I5): a replica that is fresh as of t holds every floor acknowledged before t. So loss, duplication, reordering
 //! and holding back of frames can make a replica less fresh than it might be, never fresher than it is.
-//! Invariant (I4): no frame lowers a floor, and none takes freshness away that was earned.
+//! Invariant (I4): no frame lowers a floor, and none takes freshness away that was earned in the same log.
+//! The readings of another log's clock say nothing beside those of the one before: the whole snapshot of a newer log replaces
+//! them, also by an earlier one, so a store whose clock ran ahead is known again once that is put right and the log renewed.
 //! Invariant: a new replica is [`Freshness::Unsynced`]: knowing nothing is not the same as nothing being revoked.
 
 use core::{fmt, time::Duration};
@@ -110,8 +112,8 @@ pub struct Replica {
     synced: Option<Synced>,
     assembling: Option<Assembling>,
     overflowed: bool,
-    /// The newest reading that came from too far ahead.
-    behind_at: Option<Timestamp>,
+    /// The newest reading that came from too far ahead, and the log that it came from.
+    behind_at: Option<(Epoch, Timestamp)>,
     keys: KeySet,
     keys_version: u64,
     policy: Option<Policy>,
@@ -189,14 +191,19 @@ impl Replica {
 
     /// Compares the clock of this node with the store's after frames came: one that is further behind than declared would
     /// take them for younger than they are. Waiting does not mend that, nor do frames that lay somewhere for a while; a feed
-    /// that goes on for half a minute without a frame from too far ahead does.
+    /// that goes on for half a minute without a frame from too far ahead does. In another log, whose clock may be right where
+    /// that of the one before was ahead, that half minute begins no later than now.
     pub fn check_clock(&mut self, now: Timestamp, skew_max: Duration) {
         let Some(synced) = self.synced else { return };
         if synced.as_of > now.saturating_add(skew_max) {
-            self.behind_at = Some(synced.as_of);
-        } else if self.behind_at.is_some_and(|behind_at| synced.as_of > behind_at.saturating_add(SETTLED)) {
-            self.behind_at = None;
+            self.behind_at = Some((synced.epoch, synced.as_of));
+            return;
         }
+        self.behind_at = self.behind_at.map(|(epoch, at)| {
+            let at = if epoch == synced.epoch { at } else { at.min(now) };
+            (synced.epoch, at)
+        });
+        self.behind_at.take_if(|(_, at)| synced.as_of > at.saturating_add(SETTLED));
     }
 
     /// Tokens carry floors: a valid token with a higher version than the floor of its scope proves that floor. A first
@@ -256,13 +263,13 @@ impl Replica {
         match self.synced {
             Some(old) if new.epoch < old.epoch => Accepted::OtherEpoch,
             Some(old) if new.epoch == old.epoch && new.cursor < old.cursor => Accepted::Known,
-            Some(old) => {
+            Some(old) if new.epoch == old.epoch => {
                 let as_of = old.as_of.max(new.as_of);
-                let moved = new.epoch > old.epoch || new.cursor > old.cursor || as_of > old.as_of;
+                let moved = new.cursor > old.cursor || as_of > old.as_of;
                 self.synced = Some(Synced { as_of, ..new });
                 if moved { Accepted::Advanced } else { Accepted::Known }
             }
-            None => {
+            _ => {
                 self.synced = Some(new);
                 Accepted::Advanced
             }

@@ -6,13 +6,14 @@
 //! Wire format: `GET` at the address that frames are posted to, `?epoch=0&after=0&keys=0`, brings every frame that the hub
 //! keeps, one after the other.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use reqwest::StatusCode;
 use shared::{
     feed::{Cursor, Epoch, FRAME_BYTES_MAX, FrameKind, frames},
     revocation::Floors,
+    time::Timestamp,
 };
 use tokio::sync::watch;
 
@@ -51,6 +52,8 @@ struct Held {
     floors: Floors,
     epoch: Epoch,
     cursor: Cursor,
+    /// The latest reading of the store's clock in that log.
+    as_of: Timestamp,
     /// The version of its keys.
     keys: u64,
 }
@@ -120,12 +123,14 @@ impl Feed {
     }
 
     /// Joins what a hub holds; the store gets what it lacks. A store whose log is older or shorter than the hub proves it
-    /// was gets another epoch.
+    /// was gets another epoch, and so does one whose clock was set back since the hub heard of it.
     pub(super) async fn rejoin_from(&self, hub: &Hub, client: &reqwest::Client) -> Result<(), RejoinError> {
         let bytes = ask(hub, client).await?;
         let held = self.read_frames(&bytes)?;
         let snapshot = self.store.snapshot().await.map_err(FeedError::from)?;
-        if held.epoch > snapshot.epoch || (held.epoch == snapshot.epoch && held.cursor > snapshot.head) {
+        let is_contradicted = held.epoch == snapshot.epoch
+            && (held.cursor > snapshot.head || self.read().is_set_back(held.as_of, snapshot.as_of));
+        if held.epoch > snapshot.epoch || is_contradicted {
             tracing::warn!(event = "feed_store_fell_back", hub = hub.name, epoch = snapshot.epoch.0);
             self.store.renew(held.epoch).await.map_err(FeedError::from)?;
         }
@@ -140,7 +145,8 @@ impl Feed {
 
     fn read_frames(&self, bytes: &[u8]) -> Result<Held, RejoinError> {
         let keys = self.keys.current().feed_public_keys().map_err(|_| RejoinError::Frames)?;
-        let mut held = Held { floors: Floors::new(), epoch: Epoch(0), cursor: Cursor(0), keys: 0 };
+        let mut held =
+            Held { floors: Floors::new(), epoch: Epoch(0), cursor: Cursor(0), as_of: Timestamp::EPOCH, keys: 0 };
         for frame in frames(bytes, &Verifier, &keys) {
             let frame = frame.map_err(|_| RejoinError::Frames)?;
             for floor in frame.floors() {
@@ -151,6 +157,12 @@ impl Feed {
                 FrameKind::Keys => held.keys = held.keys.max(header.upto.0),
                 FrameKind::Policy => {}
                 FrameKind::Delta | FrameKind::Snapshot => {
+                    // The newest log tells the time; another one may have had another clock.
+                    held.as_of = match header.epoch.cmp(&held.epoch) {
+                        cmp::Ordering::Less => held.as_of,
+                        cmp::Ordering::Equal => held.as_of.max(header.as_of),
+                        cmp::Ordering::Greater => header.as_of,
+                    };
                     (held.epoch, held.cursor) = (held.epoch, held.cursor).max((header.epoch, header.upto));
                 }
             }

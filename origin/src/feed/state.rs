@@ -17,6 +17,8 @@ pub(super) struct State {
     pub(super) floors: Floors,
     pub(super) recent: Recent,
     pub(super) read_at: Instant,
+    /// How far two readings of the store's clock may contradict their order before it counts as set back.
+    skew_max: Duration,
     /// Floors were told that had no place. What has no place cannot be vouched for: `as_of` stays until everything was
     /// read anew, and replicas turn stale instead of wrong.
     overflowed: bool,
@@ -28,13 +30,14 @@ pub(super) struct State {
 
 impl State {
     /// Everything that a log holds, as a process begins that knew nothing before.
-    pub(super) fn new(snapshot: &Snapshot) -> Self {
+    pub(super) fn new(snapshot: &Snapshot, skew_max: Duration) -> Self {
         let mut state = Self {
             epoch: snapshot.epoch,
             as_of: snapshot.as_of,
             floors: Floors::new(),
             recent: Recent::starting_at(snapshot.head),
             read_at: Instant::now(),
+            skew_max,
             overflowed: false,
             settling_until: None,
             rejoining: false,
@@ -77,19 +80,33 @@ impl State {
         Ok(complete)
     }
 
+    /// Whether the store's clock was set back before this reading: what is acknowledged from now on gets readings at which
+    /// everything is claimed to be known already. No reading mends that before its time is reached; another epoch does.
+    pub(super) fn was_set_back(&self, reading: Timestamp) -> bool {
+        self.is_set_back(self.as_of, reading)
+    }
+
+    /// Whether two readings, one after the other, tell that the clock was set back between them.
+    pub(super) fn is_set_back(&self, earlier: Timestamp, later: Timestamp) -> bool {
+        earlier > later.saturating_add(self.skew_max)
+    }
+
     /// The floors in memory that a snapshot lacks.
     pub(super) fn lost(&self, snapshot: &Snapshot, now: Timestamp) -> Vec<Floor> {
         missing_from(snapshot, &self.floors, now)
     }
 
     /// Goes on from a snapshot, after a gap or in another epoch. In another epoch freshness waits for `settle`, and for
-    /// the hubs if there are any.
+    /// the hubs if there are any; if the store's clock was set back too, nothing is claimed until then (I5).
     pub(super) fn restart(&mut self, snapshot: &Snapshot, settle: Duration, has_hubs: bool) {
         self.overflowed = false;
         self.join(&snapshot.floors);
         if snapshot.epoch != self.epoch {
             self.settling_until = Some(Instant::now() + settle);
             self.rejoining = has_hubs;
+            if self.was_set_back(snapshot.as_of) {
+                self.as_of = Timestamp::EPOCH;
+            }
         } else if self.settling_until.is_none() && !self.rejoining && !self.overflowed {
             self.as_of = self.as_of.max(snapshot.as_of);
         }

@@ -110,6 +110,12 @@ impl Feed {
             if read.epoch != self.read().epoch || read.entries == Entries::SnapshotNeeded {
                 return self.reload().await;
             }
+            if self.read().was_set_back(read.as_of) {
+                // Replicas forget the readings of before with the epoch that they belong to, and nothing else.
+                tracing::warn!(event = "feed_store_clock_set_back", epoch = read.epoch.0);
+                self.store.renew(read.epoch).await?;
+                return self.reload().await;
+            }
             let complete = self.write().take(after, &read)?;
             let upto = self.cursor();
             if upto > after {

@@ -173,6 +173,73 @@ async fn freshness_waits_for_other_origins_after_a_loss() {
     assert_eq!(one.lowest(&floor(1, 5).key), Version::new(5));
 }
 
+/// I1, I4, I5: the store's clock ran ahead by hours and is set back. No reading of before counts any more at origins and
+/// replicas, nothing is claimed before other origins had time to append what may be lost, and then everything is known again.
+#[tokio::test]
+async fn a_clock_that_is_set_back_begins_another_log() {
+    let (store, hours) = (FaultyStore::new(), Duration::from_secs(3 * 3_600));
+    store.set_ahead(hours);
+    let (one, other, mut replica) = (feed(&store).await, feed(&store).await, Replica::new());
+    follow(&one).await;
+    sync(&one, &mut replica).await;
+    let before = one.position().epoch;
+    let skew_max = config().feed.clock_skew_max();
+    let is_fresh = |replica: &Replica| replica.freshness().is_within(Duration::from_secs(60), shell::now(), skew_max);
+    assert!(!is_fresh(&replica), "it came from too far ahead");
+
+    store.set_ahead(Duration::ZERO);
+    raise(&other, floor(1, 5)).await;
+    follow(&one).await;
+    assert!(one.position().epoch > before);
+    assert_eq!(one.read().as_of, Timestamp::EPOCH);
+    follow(&other).await;
+    assert_eq!(other.read().as_of, Timestamp::EPOCH, "its own reading of before is no better");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_fresh(&replica) {
+        assert!(Instant::now() < deadline, "{:?}", replica.freshness());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        follow(&one).await;
+        sync(&one, &mut replica).await;
+    }
+    assert!(holds(&replica, floor(1, 5)));
+    assert!(one.read().as_of <= shell::now());
+    let begun = one.position().epoch;
+    follow(&other).await;
+    assert_eq!(other.position().epoch, begun, "one other log is enough");
+}
+
+/// The twin: a clock that is corrected within the skew begins nothing, and no reading goes back.
+#[tokio::test]
+async fn a_clock_that_is_corrected_within_the_skew_goes_on() {
+    let store = FaultyStore::new();
+    // Half of it, so that a test that is slow does not pass it.
+    store.set_ahead(config().feed.clock_skew_max() / 2);
+    let one = feed(&store).await;
+    follow(&one).await;
+    let (epoch, as_of) = (one.position().epoch, one.read().as_of);
+    store.set_ahead(Duration::ZERO);
+    follow(&one).await;
+    assert_eq!(one.position().epoch, epoch);
+    assert!(one.read().as_of >= as_of);
+}
+
+/// I5: the clock was set back while no origin ran, so only the hub knows of it.
+#[tokio::test]
+async fn a_hub_tells_that_the_clock_was_set_back() {
+    for hours in [0, 3] {
+        let store = FaultyStore::new();
+        store.set_ahead(Duration::from_secs(hours * 3_600));
+        let frames = feed(&store).await.snapshot_frames().await.unwrap();
+        let fake = hub(Script { status: StatusCode::OK, answer: "", frames: (StatusCode::OK, frames) }).await;
+        store.set_ahead(Duration::ZERO);
+        let next = feed(&store).await;
+        let before = next.position().epoch;
+        rejoin(&next, &Config { hubs: vec![fake.hub], ..config() }).await.unwrap();
+        follow(&next).await;
+        assert_eq!(next.position().epoch > before, hours > 0, "{hours} h");
+    }
+}
+
 /// I5: a floor that had no place is not forgotten over: freshness stays until everything was read anew.
 #[tokio::test]
 async fn a_full_set_stays_stale_until_there_is_room() {

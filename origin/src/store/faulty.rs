@@ -45,6 +45,8 @@ struct Inner {
     state: Mutex<State>,
     head: watch::Sender<Cursor>,
     calls: AtomicU64,
+    /// By so many milliseconds its clock is ahead.
+    ahead_ms: AtomicU64,
     held: Notify,
     released: Notify,
 }
@@ -66,7 +68,8 @@ impl FaultyStore {
     pub(crate) fn new() -> Self {
         let state = Mutex::new(State::new(Epoch(1)));
         let (head, _) = watch::channel(Cursor(0));
-        Self(Arc::new(Inner { state, head, calls: AtomicU64::new(0), held: Notify::new(), released: Notify::new() }))
+        let (calls, ahead_ms) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self(Arc::new(Inner { state, head, calls, ahead_ms, held: Notify::new(), released: Notify::new() }))
     }
 
     /// Lets the write number `nth` from now, counted from 0, go wrong.
@@ -87,6 +90,16 @@ impl FaultyStore {
     /// Lets the held write happen.
     pub(crate) fn release(&self) {
         self.0.released.notify_one();
+    }
+
+    /// Jumps: from now on its clock is ahead by so much.
+    pub(crate) fn set_ahead(&self, ahead: Duration) {
+        self.0.ahead_ms.store(ahead.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// What time it is by its clock.
+    fn reading(&self) -> Timestamp {
+        shell::now().saturating_add(Duration::from_millis(self.0.ahead_ms.load(Ordering::Relaxed)))
     }
 
     /// Drops the entries of the log up to a position, as if they were old.
@@ -264,7 +277,7 @@ impl Store for FaultyStore {
     }
 
     fn read_log(&self, after: Cursor, max: usize) -> Answer<'_, LogRead> {
-        let as_of = shell::now();
+        let as_of = self.reading();
         self.read(|state| {
             let entries = state.entries(after, max);
             LogRead { epoch: state.epoch, as_of, head: state.head, entries }
@@ -272,9 +285,10 @@ impl Store for FaultyStore {
     }
 
     fn snapshot(&self) -> Answer<'_, Snapshot> {
-        let as_of = shell::now();
+        let as_of = self.reading();
         self.read(|state| {
-            let floors = state.floors.values().filter(|floor| !as_of.has_reached(floor.forget_at)).copied().collect();
+            let now = as_of.min(shell::now());
+            let floors = state.floors.values().filter(|floor| !now.has_reached(floor.forget_at)).copied().collect();
             Snapshot { epoch: state.epoch, as_of, head: state.head, floors }
         })
     }

@@ -202,6 +202,48 @@ fn a_clock_that_is_behind_when_frames_come_closes_until_others_come() {
     assert!(replica.freshness().is_within(bound, at(40_001), SKEW));
 }
 
+/// I1, I4, I5: a store's clock ran ahead and was set back. The readings of the log before count until the snapshot of the
+/// newer one is whole, and no longer; no frame brings them back, and in one log none takes freshness away.
+#[test]
+fn a_newer_log_replaces_the_readings_of_the_one_before() {
+    let mut replica = Replica::new();
+    give(&mut replica, &snapshot(5, 3, &[floor(0)], 10_000_000, 1)[0]);
+    let parts = snapshot(6, 3, &[floor(1), floor(2)], 1_000, 2);
+    assert_eq!(give(&mut replica, &parts[0]), Accepted::Partial);
+    assert_eq!(replica.freshness(), as_of(10_000_000));
+    assert_eq!(give(&mut replica, &parts[1]), Accepted::Advanced);
+    assert_eq!(replica.freshness(), as_of(1_000));
+    assert!((0..3).all(|n| replica.floors().lowest(&floor(n).key) >= floor(n).lowest));
+
+    assert_eq!(give(&mut replica, &snapshot(5, 9, &[], 20_000_000, 1)[0]), Accepted::OtherEpoch);
+    assert_eq!(give(&mut replica, &delta(5, 3, &[], 20_000_000)), Accepted::OtherEpoch);
+    assert_eq!(give(&mut replica, &snapshot(6, 3, &[], 900, 1)[0]), Accepted::Known);
+    assert_eq!(replica.freshness(), as_of(1_000));
+    assert_eq!(give(&mut replica, &delta(6, 3, &[], 1_100)), Accepted::Advanced);
+    assert_eq!(replica.freshness(), as_of(1_100));
+}
+
+/// I1: what came from hours ahead closes until the feed has gone on for half a minute in another log; in the same one that
+/// takes hours.
+#[test]
+fn another_log_is_believed_after_half_a_minute() {
+    let at = Timestamp::from_millis;
+    for (epoch, is_believed) in [(6, true), (5, false)] {
+        let mut replica = Replica::new();
+        give(&mut replica, &snapshot(5, 1, &[floor(0)], 10_000_000, 1)[0]);
+        replica.check_clock(at(1_000), SKEW);
+        // What an origin sends that has nothing to claim yet.
+        for (as_of, now) in [(0, 2_000), (3_000, 3_050), (31_900, 31_950)] {
+            give(&mut replica, &snapshot(epoch, 1, &[floor(0)], as_of, 1)[0]);
+            replica.check_clock(at(now), SKEW);
+            assert!(matches!(replica.freshness(), Freshness::ClockBehind(_)), "{as_of}");
+        }
+        give(&mut replica, &snapshot(epoch, 1, &[floor(0)], 32_001, 1)[0]);
+        replica.check_clock(at(32_001), SKEW);
+        assert_eq!(replica.freshness().is_within(Duration::from_secs(1), at(32_001), SKEW), is_believed);
+    }
+}
+
 /// A log in which entry n (from 1) was acknowledged at n * 10 ms, and frames that an honest origin could have made of it.
 #[derive(Debug, Clone)]
 enum Sent {
