@@ -3,13 +3,17 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ::origin::{
-    config::{StoreUrl, secrets::MasterKey},
+    config::{Config, StoreUrl, secrets::MasterKey},
     server::open_store,
     transfer::{Taken, export, import},
 };
 use portcullis_tests::{MASTER_KEY, Opened, Setting, TestGate, TestOrigin, TestRedis, can_move_clocks, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
+use shared::{
+    revocation::{Floor, FloorKey, Version},
+    time::Timestamp,
+};
 
 type Tested = anyhow::Result<()>;
 
@@ -248,6 +252,28 @@ async fn a_store_that_becomes_unsafe_is_told_of() -> Tested {
     redis.cli(&["CONFIG", "SET", "appendfsync", "always"])?;
     says("0").await?;
     origin.stop().await;
+    Ok(())
+}
+
+/// I4: a snapshot of a store whose clock runs hours ahead has every floor that still counts, and none whose time is over.
+#[tokio::test]
+async fn a_clock_that_runs_ahead_hides_no_floor() -> Tested {
+    if !can_move_clocks() {
+        println!("not tested: libfaketime is not installed");
+        return Ok(());
+    }
+    let redis = TestRedis::start_ahead(3 * 3_600).await?;
+    let mut config = Config::default();
+    config.store.url = redis.url().into();
+    let store = open_store(&config).await?;
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let floor = |scope: &str, forget_at_s: u64| {
+        let (key, forget_at) = (FloorKey::signing_key(scope), Timestamp::from_secs(forget_at_s));
+        Floor { key, lowest: Version::new(5), forget_at }
+    };
+    let counting = floor("counting", now_s + 3_600);
+    store.append(&[counting, floor("over", now_s - 1)]).await?;
+    assert_eq!(store.snapshot().await?.floors, [counting]);
     Ok(())
 }
 

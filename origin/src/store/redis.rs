@@ -279,7 +279,9 @@ impl Store for RedisStore {
                 epoch = self.renew(epoch).await?;
             }
             let mut floors = raw.iter().map(|raw| scripts::floor(raw)).collect::<Result<Vec<_>, _>>()?;
-            floors.retain(|floor| !as_of.has_reached(floor.forget_at));
+            // By both clocks: a server whose clock runs ahead must not hide what still counts.
+            let now = as_of.min(crate::shell::now());
+            floors.retain(|floor| !now.has_reached(floor.forget_at));
             Ok(Snapshot { epoch, as_of, head: Cursor(head), floors })
         })
     }
