@@ -5,9 +5,8 @@ import { refuse } from "./refuse.mjs";
 
 const wasm = app.prototype;
 
-const IDENTITY = ["portcullis-subject", "portcullis-session", "portcullis-tenant", "portcullis-roles", "portcullis-version"];
-
-const ASSERTION = "portcullis-assertion";
+// Of `shared`, where the guard has them from too.
+const [IDENTITY, [ASSERTION], [PREFIX], OVERRIDES] = wasm.header_names().split("\n").map((line) => line.split(" "));
 
 const ANSWERS_MAX = 4_096; // of some 2 KiB each
 const answers = new Map(); // the gate's own answers, by the number of the identity that they tell
@@ -151,18 +150,17 @@ async function ask(asked, mayBeKept, lines, holds) {
   return renewed;
 }
 
-// By these an application would take a request for another one than was judged.
-const OVERRIDES = ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
-const [P, X] = [112, 120];
+const [P, X] = [112, 120]; // what PREFIX and OVERRIDES begin with: most other names are told apart by their first letter
 
-// Servers read `_` in a header's name as `-`, so both are the same name here.
+// Takes away what could be taken for a word of the gate, and headers by which an application would take the request for another
+// one than was judged. Servers read `_` in a header's name as `-`, so both are the same name here.
 function strip(headers) {
   let doomed = null;
   for (const name of headers.keys()) {
     const first = name.charCodeAt(0);
     if (first !== P && first !== X) continue;
     const spelled = name.replaceAll("_", "-");
-    if (spelled.startsWith("portcullis-") || OVERRIDES.includes(spelled)) (doomed ??= []).push(name);
+    if (spelled.startsWith(PREFIX) || OVERRIDES.includes(spelled)) (doomed ??= []).push(name);
   }
   if (doomed !== null) for (const name of doomed) headers.delete(name);
 }

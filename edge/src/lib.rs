@@ -7,6 +7,7 @@
 pub mod buffers;
 pub mod gate;
 mod hub;
+pub mod names;
 mod own;
 mod pools;
 mod refusal;

@@ -12,17 +12,21 @@ use crate::{id::Role, revocation::Version, token::Claims};
 pub const HEADERS: [&str; 5] =
     ["portcullis-subject", "portcullis-session", "portcullis-tenant", "portcullis-roles", "portcullis-version"];
 
+/// What the names of all headers of the gate begin with, in lower case.
+pub const PREFIX: &str = "portcullis-";
+
+/// The headers by which an application would take a request for another one than was judged, in lower case.
+pub const OVERRIDES: [&str; 5] =
+    ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
+
 /// Whether a header, of whatever case, could be taken for one of the gate's: servers read `_` in a name as `-`.
 pub fn is_reserved(name: &str) -> bool {
-    let prefix = "portcullis-";
-    name.get(..prefix.len()).is_some_and(|start| start.replace('_', "-").eq_ignore_ascii_case(prefix))
+    name.get(..PREFIX.len()).is_some_and(|start| start.replace('_', "-").eq_ignore_ascii_case(PREFIX))
 }
 
-/// Whether a header would have an application take a request for another one than was judged, in whatever case, with `_` for
-/// `-`. The gate's entry has the same list.
+/// Whether a header is one of [`OVERRIDES`], in whatever case, with `_` for `-`.
 pub fn is_override(name: &str) -> bool {
-    let overrides = ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
-    name.starts_with(['x', 'X']) && overrides.contains(&&*name.replace('_', "-").to_ascii_lowercase())
+    name.starts_with(['x', 'X']) && OVERRIDES.contains(&&*name.replace('_', "-").to_ascii_lowercase())
 }
 
 /// Their values, in the order of [`HEADERS`]; an empty one stands for no header.
@@ -45,6 +49,8 @@ mod tests {
         for name in ["portcullis", "portcullisx-subject", "x-portcullis-subject", "é-portcullis-subject", ""] {
             assert!(!is_reserved(name), "{name}");
         }
+        // The gate's entry looks at the first letter before anything else, too.
+        assert!(PREFIX.starts_with('p') && OVERRIDES.into_iter().all(is_override));
         assert!(is_override("X_HTTP-Method_Override") && !is_override("x-http-methods") && !is_override("é"));
     }
 }

@@ -1,0 +1,11 @@
+//! The names of headers, for the entry module: they stand in `shared` once, for gate and guard.
+
+use shared::{assertion, identity};
+use wasm_bindgen::prelude::wasm_bindgen;
+
+/// In lower case, a line each: the headers of the identity in their order, that of the assertion, what all of these begin
+/// with, and the headers that turn a request into another one. Names within a line are separated by spaces.
+#[wasm_bindgen]
+pub fn header_names() -> String {
+    [&identity::HEADERS.join(" "), assertion::HEADER, identity::PREFIX, &identity::OVERRIDES.join(" ")].join("\n")
+}
