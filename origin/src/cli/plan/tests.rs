@@ -2,8 +2,8 @@ use clap::Parser;
 
 use super::*;
 use crate::{
-    config::{Store, StoreUrl},
-    store::test_server::Server,
+    config::{Risk, Store, StoreUrl},
+    store::test_server::{Server, cluster},
 };
 
 #[derive(Parser)]
@@ -111,7 +111,9 @@ fn a_token_costs_something_and_the_table_has_no_gap() {
 }
 
 async fn measured(url: String) -> Measured {
-    let config = Store { url: StoreUrl::from(url), timeout_ms: 30_000, ..Store::default() };
+    // A cluster has no servers that are asked to confirm.
+    let accept = vec![Risk::AsynchronousReplication];
+    let config = Store { url: StoreUrl::from(url), timeout_ms: 30_000, accept, ..Store::default() };
     measure(&config, 155).await.unwrap()
 }
 
@@ -141,6 +143,18 @@ async fn measuring_leaves_nothing_in_redis_and_touches_no_other_key() {
     assert_eq!(server.cli(&["DBSIZE"]).trim(), "3");
     for name in ["portcullis:session:AAAAAAAAAAAAAAAAAAAAAA", "portcullis:{subject:alice}", "of somebody else"] {
         assert_eq!(server.cli(&["GET", name]).trim(), "untouched", "{name}");
+    }
+}
+
+/// The samples lie on every node of a cluster, and what all of them used up counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn measuring_a_cluster_asks_every_node_and_leaves_nothing() {
+    let (servers, urls) = cluster();
+    is_used(&measured(urls).await);
+    for server in &servers {
+        let said = server.cli(&["INFO", "commandstats"]);
+        assert!(said.contains("cmdstat_memory") && said.contains("cmdstat_info"), "{said}");
+        assert_eq!(server.cli(&["DBSIZE"]).trim(), "0");
     }
 }
 

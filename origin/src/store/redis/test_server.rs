@@ -102,6 +102,20 @@ impl Server {
     }
 }
 
+/// Three nodes of a cluster, and their addresses.
+pub(crate) fn cluster() -> ([Server; 3], String) {
+    let cluster = ["--cluster-enabled", "yes"];
+    let servers = [Server::start(&cluster), Server::start(&cluster), Server::start(&cluster)];
+    let nodes: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
+    let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+    servers[0].cli(&[&["--cluster", "create"], nodes.as_slice(), &["--cluster-yes"]].concat());
+    for server in &servers {
+        server.wait(|info| info.contains("cluster_state:ok") && info.contains("cluster_size:3"), &["CLUSTER", "INFO"]);
+    }
+    let urls = servers.iter().map(Server::url).collect::<Vec<_>>().join(",");
+    (servers, urls)
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop();

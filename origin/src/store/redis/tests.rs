@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use super::{test_server::Server, *};
+use super::{
+    test_server::{Server, cluster},
+    *,
+};
 use crate::{
     config::{Level, Risk},
     store::contract,
@@ -36,20 +39,6 @@ pub(super) fn config(url: &str) -> config::Store {
 async fn one_server_keeps_the_contract() {
     let server = Server::start(&[]);
     contract::check(&open(&config(&server.url())).await.unwrap()).await;
-}
-
-/// Three nodes, and their addresses.
-fn cluster() -> ([Server; 3], String) {
-    let cluster = ["--cluster-enabled", "yes"];
-    let servers = [Server::start(&cluster), Server::start(&cluster), Server::start(&cluster)];
-    let nodes: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
-    let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
-    servers[0].cli(&[&["--cluster", "create"], nodes.as_slice(), &["--cluster-yes"]].concat());
-    for server in &servers {
-        server.wait(|info| info.contains("cluster_state:ok") && info.contains("cluster_size:3"), &["CLUSTER", "INFO"]);
-    }
-    let urls = servers.iter().map(Server::url).collect::<Vec<_>>().join(",");
-    (servers, urls)
 }
 
 /// I11: where a subject has no record, its sessions have a lifetime; with it, those that are over go when another comes, or
