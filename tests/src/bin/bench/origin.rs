@@ -113,6 +113,7 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
         let [_, _, _, refresh, _] = samples;
         bare.judge(&mut report, refresh);
         verdict::judge(&mut report, samples, &peers);
+        verdict::compare(&mut report, &bare, &peers);
         occupied::measure(&mut report, KINDS.into(), at_once).await?;
     }
     Ok(report)

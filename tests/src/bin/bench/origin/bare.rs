@@ -9,6 +9,7 @@ use http_body_util::Full;
 use hyper::{Request, StatusCode, body::Bytes, header};
 
 use super::{
+    load::OPERATIONS,
     meter::{Meter, Samples},
     peers::{beside, listening},
     redis_url,
@@ -32,6 +33,11 @@ const PARTS: [(&str, &str); 4] = [
     ("compare-and-swap (EVALSHA)", "/swap"),
     ("Ed25519 signature", "/sign"),
 ];
+
+/// The parts that an operation of [`OPERATIONS`] cannot do without, as positions in [`PARTS`]: its answer, the record that it
+/// reads, what it writes and what it signs. Opening writes the record and the note of the subject, revoking the floor and
+/// the record; the check of a signature that a first introspection makes is not among the parts.
+const NEEDED: [&[usize]; OPERATIONS.len()] = [&[0, 2, 2, 3], &[0, 1], &[0, 1], &[0, 1, 2, 3], &[0, 1, 2, 2]];
 
 /// The program that does them.
 pub(super) struct Bare {
@@ -89,6 +95,13 @@ impl Bare {
         let answer = Connection::open(self.address).await?.send(request("POST", path)?).await?;
         anyhow::ensure!(answer.status() == StatusCode::OK, "{path} was answered {}", answer.status());
         Ok(())
+    }
+
+    /// What program and Redis take for the bare parts of an operation, by its position in [`OPERATIONS`]: without the audit
+    /// trail, and without what a request says and is told.
+    pub(super) fn of(&self, operation: usize) -> Vec<f64> {
+        let needed = NEEDED[operation].iter().map(|part| self.samples[*part].both());
+        needed.reduce(|sum, part| sum.iter().zip(part).map(|(sum, part)| sum + part).collect()).unwrap_or_default()
     }
 
     /// Tells the parts, and holds a refresh against their sum.

@@ -1,6 +1,7 @@
 //! What the peers took for the same work, beside the origin over Redis.
 
 use super::{
+    bare::Bare,
     load::OPERATIONS,
     meter::Samples,
     peers::{Kind, Peer},
@@ -47,6 +48,21 @@ pub(super) fn judge(report: &mut Report, ours: &[Samples; OPERATIONS.len()], pee
             report.target(what, found, *limit, "times");
         }
     }
+}
+
+/// Holds the bare parts of our operations against the whole of the first peer's, which says how far a limit can be reached.
+pub(super) fn compare(report: &mut Report, bare: &Bare, peers: &[Peer]) {
+    let Some((Peer { kind: Kind { name, .. }, samples, .. }, (_, limits))) = peers.first().zip(LIMITS.first()) else {
+        return;
+    };
+    let columns = ["", "bare parts, µs", "of theirs", "limit for the whole"];
+    let mut table = Table::new(format!("The bare parts of ours beside the whole of {name}"), columns);
+    for (index, operation) in OPERATIONS.iter().enumerate() {
+        let (parts, theirs) = (bare.of(index), samples[SAME[index]].both());
+        let [parts, of_theirs] = [median(&parts), ratio(&parts, &theirs)].map(figure);
+        table.row([(*operation).to_owned(), parts, of_theirs, limits[index].to_string()]);
+    }
+    report.table(table);
 }
 
 fn row(table: &mut Table, name: String, samples: &Samples, own: &Samples) {
