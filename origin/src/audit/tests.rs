@@ -3,7 +3,13 @@ use std::{collections::HashMap, sync::Arc};
 use futures_util::future::join_all;
 
 use super::*;
-use crate::store::faulty::{Fault, FaultyStore};
+use crate::{
+    config,
+    store::{
+        faulty::{Fault, FaultyStore},
+        test_server::Server,
+    },
+};
 
 const KEPT: Duration = Duration::from_secs(3_600);
 
@@ -36,13 +42,25 @@ async fn all(trail: &Trail) -> Vec<Entry> {
 /// I8: what several origins note at once is all there, once, each in its own order, in few segments.
 #[tokio::test]
 async fn origins_that_write_at_once_lose_nothing() {
-    const EACH: u64 = 330;
     let store = Arc::new(AnyStore::new(FaultyStore::new()));
-    let origins = ["one", "two", "three"];
-    let trails = origins.map(|name| {
-        let (trail, writer) = trail(&store, KEPT);
+    nothing_is_lost(["one", "two", "three"].map(|name| (name, Arc::clone(&store)))).await;
+}
+
+/// I8: as above, with connections of their own.
+#[tokio::test]
+async fn origins_that_write_to_one_redis_at_once_lose_nothing() {
+    let server = Server::start(&[]);
+    let config = config::Store { url: server.url().into(), timeout_ms: 10_000, ..config::Store::default() };
+    let open = async || Arc::new(AnyStore::open(&config).await.unwrap());
+    nothing_is_lost([("one", open().await), ("two", open().await)]).await;
+}
+
+async fn nothing_is_lost<const ORIGINS: usize>(origins: [(&str, Arc<AnyStore>); ORIGINS]) {
+    const EACH: u64 = 330;
+    let trails = origins.each_ref().map(|(name, store)| {
+        let (trail, writer) = trail(store, KEPT);
         tokio::spawn(writer.run());
-        (name, trail)
+        (*name, trail)
     });
     join_all(trails.iter().map(|(name, trail)| async move {
         for number in (0..EACH).step_by(10) {
@@ -51,18 +69,18 @@ async fn origins_that_write_at_once_lose_nothing() {
         }
     }))
     .await;
-    let [(_, first), ..] = &trails;
+    let (_, first) = &trails[0];
     let mut of_origin = HashMap::<String, Vec<u64>>::new();
     for entry in all(first).await.into_iter().rev() {
         of_origin.entry(entry.actor).or_default().push(entry.request_id.parse().unwrap());
     }
-    for name in origins {
-        assert_eq!(of_origin[name], (0..EACH).collect::<Vec<_>>(), "{name}");
+    for (name, _) in &trails {
+        assert_eq!(of_origin[*name], (0..EACH).collect::<Vec<_>>(), "{name}");
     }
-    let entries = origins.len() * usize::try_from(EACH).unwrap();
+    let entries = ORIGINS * usize::try_from(EACH).unwrap();
     // Each fills its own, one after another.
-    let segments = entries.div_ceil(SEGMENT_ENTRIES_MAX) + origins.len();
-    let newest = head(&store).await.unwrap();
+    let segments = entries.div_ceil(SEGMENT_ENTRIES_MAX) + ORIGINS;
+    let newest = head(&origins[0].1).await.unwrap();
     assert!(newest < u64::try_from(segments).unwrap(), "{newest}");
 }
 
