@@ -11,6 +11,7 @@ use client::{FeedClient, Reading};
 use shared::{
     feed::frames,
     keys::{KeySet, PublicKey, Verifier},
+    policy::Policy,
     replica::{Freshness, Replica},
     time::Timestamp,
 };
@@ -38,6 +39,8 @@ struct Held {
     replica: Mutex<Replica>,
     /// Those of the replica, apart from it, so that signatures are checked without the lock.
     keys: RwLock<Arc<KeySet>>,
+    /// That of the replica, if the feed brought one, so that a route is held without the lock.
+    policy: RwLock<Option<Arc<Policy>>>,
     feed_keys: Vec<PublicKey>,
     feed: FeedClient,
     pulls: Mutex<Pulls>,
@@ -69,6 +72,7 @@ impl Follower {
         let held = Arc::new(Held {
             replica: Mutex::new(Replica::new()),
             keys: RwLock::default(),
+            policy: RwLock::default(),
             feed_keys: settings.feed_keys.clone(),
             feed,
             pulls: Mutex::default(),
@@ -94,6 +98,11 @@ impl Follower {
 
     pub(crate) fn keys(&self) -> Arc<KeySet> {
         Arc::clone(&self.held.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The policy that the feed brought.
+    pub(crate) fn policy(&self) -> Option<Arc<Policy>> {
+        self.held.policy.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Has the replica hold everything that was acknowledged before this call; whether it does. All who wait share a pull.
@@ -170,15 +179,18 @@ impl Held {
             }
         }
         let mut replica = lock(&self.replica);
-        let keys_before = replica.position().keys;
+        let before = replica.position();
         for frame in &good {
             replica.accept(frame);
         }
         let now = now();
         replica.check_clock(now, self.skew_max);
         replica.prune(now);
-        if replica.position().keys != keys_before {
+        if replica.position().keys != before.keys {
             *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(replica.keys().clone());
+        }
+        if replica.position().policy != before.policy {
+            *self.policy.write().unwrap_or_else(PoisonError::into_inner) = replica.policy().cloned().map(Arc::new);
         }
         ended
     }

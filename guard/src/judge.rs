@@ -1,12 +1,14 @@
 //! Judges a request: where it goes, what it shows, and the decision.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, Version, header, request::Parts};
 use shared::{
     assertion::{self, Assertion, Forwarded, Parties},
     decision::{Asked, Credential, Decision, Denied, Inquiry, View, decide},
     identity,
     keys::Verifier,
-    policy::{Route, Routed},
+    policy::{Policy, Route, Routed},
     request::{self, CookieNames, Facts, Place},
     time::Timestamp,
     token::{AccessToken, Expected},
@@ -16,7 +18,7 @@ use crate::{
     Identity, ShownBy,
     follow::{Follower, now},
     refusal::Refusal,
-    settings::{Accepts, Gate, Settings},
+    settings::{Accepts, Gate, PolicySource, Settings},
 };
 
 /// How long a floor that a token taught is kept beyond the token.
@@ -24,6 +26,8 @@ const LEARN_MARGIN: core::time::Duration = core::time::Duration::from_secs(60);
 
 pub(crate) struct Judge {
     settings: Settings,
+    /// That of the settings.
+    policy: Arc<Policy>,
     follower: Follower,
 }
 
@@ -36,8 +40,8 @@ enum Shown<'a> {
 }
 
 impl Judge {
-    pub(crate) const fn new(settings: Settings, follower: Follower) -> Self {
-        Self { settings, follower }
+    pub(crate) fn new(settings: Settings, follower: Follower) -> Self {
+        Self { policy: Arc::new(settings.policy.clone()), settings, follower }
     }
 
     pub(crate) const fn follower(&self) -> &Follower {
@@ -61,7 +65,8 @@ impl Judge {
         let headers = Headers::of(parts);
         let facts = headers.facts(parts.method.as_str(), &url);
         let place = request::place(&facts)?;
-        let route = self.route(&place, facts.method)?;
+        let policy = self.policy();
+        let route = route_of(&place, facts.method, &policy)?;
         let shown = match &asserted {
             Some(assertion) => Shown::Assertion(assertion.token.as_ref()),
             None => Shown::Token(request::credentials(&facts, &place, route, self.cookies())?.access),
@@ -93,12 +98,13 @@ impl Judge {
         }
     }
 
-    fn route(&self, place: &Place<'_>, method: &str) -> Result<&Route, Refusal> {
-        match place.route(method, &self.settings.policy) {
-            Routed::Route(_, route) => Ok(route),
-            Routed::NotFound => Err(Refusal::not_found()),
-            Routed::MethodNotAllowed(methods) => Err(Refusal::method(methods)),
-        }
+    /// The policy that counts for a request that comes now.
+    fn policy(&self) -> Arc<Policy> {
+        let of_feed = match self.settings.policy_source {
+            PolicySource::Settings => None,
+            PolicySource::Feed => self.follower.policy(),
+        };
+        of_feed.unwrap_or_else(|| Arc::clone(&self.policy))
     }
 
     /// Decides; if more must be known for that, the origin is asked once, in place of a hub too, which knows no more.
@@ -157,6 +163,14 @@ impl Judge {
 
     fn cookies(&self) -> CookieNames<'_> {
         CookieNames { access: &self.settings.access_cookie, refresh: &self.settings.refresh_cookie }
+    }
+}
+
+fn route_of<'a>(place: &Place<'_>, method: &str, policy: &'a Policy) -> Result<&'a Route, Refusal> {
+    match place.route(method, policy) {
+        Routed::Route(_, route) => Ok(route),
+        Routed::NotFound => Err(Refusal::not_found()),
+        Routed::MethodNotAllowed(methods) => Err(Refusal::method(methods)),
     }
 }
 

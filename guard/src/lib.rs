@@ -29,7 +29,7 @@ pub use shared::{
 use self::{follow::Follower, judge::Judge};
 pub use self::{
     layer::{GuardLayer, Guarded},
-    settings::{Accepts, Gate, Scheme, Settings, SettingsError},
+    settings::{Accepts, Gate, PolicySource, Scheme, Settings, SettingsError},
 };
 
 /// Who a request is from, in its extensions; anonymous requests have none.

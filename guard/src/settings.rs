@@ -24,6 +24,8 @@ const KEYS_MAX: usize = 16;
 pub struct Settings {
     /// The routes, in the form of the gate's. Their upstreams count for nothing here.
     pub policy: Policy,
+    /// Whether another policy may count instead; by default not.
+    pub policy_source: PolicySource,
     /// By what a request shows who it is from.
     pub accepts: Accepts,
     /// The only issuer whose tokens count, `iss`.
@@ -44,6 +46,15 @@ pub struct Settings {
     pub access_cookie: String,
     /// The cookie of the refresh token, which is no credential here; that of the gate by default.
     pub refresh_cookie: String,
+}
+
+/// Which route policy counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicySource {
+    /// That of the settings, whatever the gates judge by.
+    Settings,
+    /// That of the origin's feed, as at the gates; that of the settings while the feed brings none.
+    Feed,
 }
 
 /// By what a request shows who it is from.
@@ -115,6 +126,7 @@ impl Settings {
     pub fn new(policy: Policy, accepts: Accepts, issuer: &str, origin: Url, feed_keys: Vec<PublicKey>) -> Self {
         Self {
             policy,
+            policy_source: PolicySource::Settings,
             accepts,
             issuer: issuer.to_owned(),
             audience: "portcullis".to_owned(),

@@ -1,6 +1,7 @@
 //! The route policy that gates get with the feed.
 
-use portcullis_tests::{GatePlace, POLICY, Setting, eventually};
+use guard::{Accepts, PolicySource, Settings};
+use portcullis_tests::{GatePlace, POLICY, Setting, TestGuarded, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -50,6 +51,31 @@ async fn gates_judge_by_the_policy_that_the_feed_brings() -> Tested {
     assert_eq!((status, &withdrawn["policy"]), (200, &Value::Null));
     let back = async || setting.gate.status_of("/app/x", &member.access).await.ok().filter(|status| *status == 200);
     eventually("the policy of the build", back).await?;
+    Ok(())
+}
+
+/// A service's guard judges by the policy of the feed if it is told to, as the gates do, and by its own if not.
+#[tokio::test]
+async fn a_guard_judges_by_the_policy_of_the_feed_if_it_may() -> Tested {
+    let setting = Setting::start().await?;
+    let member = setting.open("alice").await?;
+    let settings = TestGuarded::settings(&setting.origin, Accepts::Tokens)?;
+    let own = TestGuarded::start_with(settings.clone()).await?;
+    let following = TestGuarded::start_with(Settings { policy_source: PolicySource::Feed, ..settings }).await?;
+    for service in [&own, &following] {
+        service.guard().ready().await;
+        assert_eq!(service.status_of("/app/x", &member.access).await?, 200);
+    }
+    let follows = async |status| {
+        let asked = async || (following.status_of("/app/x", &member.access).await.ok()? == status).then_some(());
+        eventually("the policy", asked).await
+    };
+    assert_eq!(set(&setting, &stricter()).await?.0, 200);
+    follows(403).await?;
+    assert_eq!(own.status_of("/app/x", &member.access).await?, 200);
+    assert_eq!(setting.origin.manage(Method::POST, "/v1/policy/withdraw", json!({})).await?.0, 200);
+    follows(200).await?;
+    setting.origin.stop().await;
     Ok(())
 }
 
