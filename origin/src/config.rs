@@ -14,6 +14,7 @@ use std::path::Path;
 
 use figment::{
     Figment,
+    error::{Actual, Kind},
     providers::{Env, Format, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
@@ -128,7 +129,7 @@ impl Config {
         let variables =
             Env::prefixed(ENV_PREFIX).filter(|name| name.as_str().contains("__") || is_list(name.as_str())).split("__");
         let figment = figment.merge(variables);
-        let config: Self = figment.extract().map_err(|error| ConfigError::Shape(Box::new(error)))?;
+        let config: Self = figment.extract().map_err(|error| refused(&figment, error))?;
         settings::check(&config, |key| place_of(&figment, key))?;
         Ok(config)
     }
@@ -139,6 +140,26 @@ impl Config {
             "" => &self.server.public_url,
             issuer => issuer,
         }
+    }
+}
+
+/// Why values cannot be taken over. One of another type is told as one outside of its limits is, in the words of the
+/// settings.
+fn refused(figment: &Figment, error: figment::Error) -> ConfigError {
+    let key = error.path.join(".");
+    let found = match &error.kind {
+        Kind::InvalidType(found, _) | Kind::InvalidValue(found, _) => match found {
+            Actual::Signed(number) => number.to_string(),
+            Actual::Unsigned(number) => number.to_string(),
+            Actual::Float(number) => number.to_string(),
+            Actual::Str(text) => format!("the text {text:?}"),
+            other => other.to_string(),
+        },
+        _ => return ConfigError::Shape(Box::new(error)),
+    };
+    match settings::allowed(&key) {
+        Some(allowed) => ConfigError::Value { found, allowed, place: place_of(figment, &key), key },
+        None => ConfigError::Shape(Box::new(error)),
     }
 }
 

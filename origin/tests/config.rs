@@ -39,8 +39,14 @@ fn every_setting_is_documented() {
 fn a_wrong_value_is_refused_by_name_with_what_is_allowed() {
     let table = [
         ("[tokens]\naccess_ttl_s = 5", &["tokens.access_ttl_s", "5", "60 to 3600", ".toml"][..]),
-        ("[tokens]\naccess_ttl_s = \"5\"", &["tokens.access_ttl_s", "u64", ".toml"]),
-        ("[tokens]\naccess_ttl_s = -5", &["tokens.access_ttl_s", "u64"]),
+        (
+            "[tokens]\naccess_ttl_s = \"5\"",
+            &["tokens.access_ttl_s", "the text \"5\"", "whole number from 60 to 3600", ".toml"],
+        ),
+        ("[tokens]\naccess_ttl_s = -5", &["tokens.access_ttl_s", "-5", "whole number from 60 to 3600"]),
+        ("[tokens]\naccess_ttl_s = 60.5", &["tokens.access_ttl_s", "60.5", "whole number from 60 to 3600"]),
+        ("[tokens]\naccess_ttl_s = true", &["tokens.access_ttl_s", "true", "whole number from 60 to 3600"]),
+        ("[store]\nurl = 5", &["store.url", "5", "embedded:PATH", ".toml"]),
         ("[tokens]\naccess_ttl = 300", &["access_ttl", "access_ttl_s"]),
         ("[tokens]\nalgorithm = \"HS256\"", &["tokens.algorithm", "HS256", "Ed25519", "ES256"]),
         ("[token]\naccess_ttl_s = 300", &["token", "tokens"]),

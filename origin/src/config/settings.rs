@@ -33,6 +33,22 @@ enum Rule {
     Risks { value: fn(&Config) -> &[Risk] },
 }
 
+impl Rule {
+    /// What is allowed, in words; none for names that their type tells.
+    fn allowed(&self) -> Option<String> {
+        match self {
+            Self::Number { min, max, .. } => Some(format!("a whole number from {min} to {max}")),
+            Self::Text { allowed, .. } => Some((*allowed).to_owned()),
+            Self::Risks { .. } => None,
+        }
+    }
+}
+
+/// What is allowed as the value of a plain setting, in words.
+pub(super) fn allowed(key: &str) -> Option<String> {
+    SETTINGS.iter().find(|setting| setting.key == key)?.rule.allowed()
+}
+
 /// What stands for a level of acknowledgement.
 const LEVELS: &str = "local, or replicated N with N from 1 to 5 (Redis WAIT)";
 
@@ -380,20 +396,19 @@ pub(super) fn check(config: &Config, place: impl Fn(&str) -> String) -> Result<(
         place: place(key),
     };
     for setting in SETTINGS {
-        match &setting.rule {
+        let refused = match &setting.rule {
             Rule::Number { min, max, value } => {
                 let found = value(config);
-                if !(min..=max).contains(&&found) {
-                    return Err(wrong(setting.key, found.to_string(), format!("from {min} to {max}")));
-                }
+                (!(min..=max).contains(&&found)).then(|| found.to_string())
             }
-            Rule::Text { allowed, value, accepts } => {
+            Rule::Text { value, accepts, .. } => {
                 let found = value(config);
-                if !accepts(&found) {
-                    return Err(wrong(setting.key, format!("{found:?}"), (*allowed).to_owned()));
-                }
+                (!accepts(&found)).then(|| format!("{found:?}"))
             }
-            Rule::Risks { .. } => {}
+            Rule::Risks { .. } => None,
+        };
+        if let Some((found, allowed)) = refused.zip(setting.rule.allowed()) {
+            return Err(wrong(setting.key, found, allowed));
         }
     }
     let sessions = &config.sessions;
