@@ -10,7 +10,9 @@
 //! A delta's body is the floors of `(after, upto]`, 28 bytes each; without any it is a heartbeat. A snapshot is `parts`
 //! frames of the same epoch, `upto` and `as_of`. A keys frame holds a [`KeySet`]; `upto` is the version of the set. A
 //! policy frame holds the bytes of a [`Policy`], or none where gates go back to the one that they were built with; `upto` is its
-//! version. Frames may follow each other without anything between them.
+//! version. An urgent frame holds floors that were taken out of their order, so that they overtake what a slow link still has to
+//! carry: with the log up to where the receiver stands it brings every floor of [wide](crate::revocation::FloorKey::is_wide)
+//! scopes up to `upto`; it moves neither position nor freshness. Frames may follow each other without anything between them.
 //!
 //! Invariant: lengths are checked before anything is allocated; nothing of a frame counts before its signature was checked.
 
@@ -69,6 +71,8 @@ pub enum FrameKind {
     Keys,
     /// The route policy.
     Policy,
+    /// Floors that overtake others.
+    Urgent,
 }
 
 /// The fields of a frame besides body and signature.
@@ -82,7 +86,7 @@ pub struct Header {
     pub parts: u16,
     /// The log that `after` and `upto` are positions of.
     pub epoch: Epoch,
-    /// Position before the first floor; 0 for snapshots, keys and policy.
+    /// Position before the first floor; 0 for all but deltas.
     pub after: Cursor,
     /// Position of the last floor; for keys and policy their version.
     pub upto: Cursor,
@@ -168,7 +172,7 @@ impl<'a> Frame<'a> {
     pub fn floors(&self) -> impl Iterator<Item = Floor> + 'a {
         let body = match self.header.kind {
             FrameKind::Keys | FrameKind::Policy => &[],
-            FrameKind::Delta | FrameKind::Snapshot => self.body(),
+            FrameKind::Delta | FrameKind::Snapshot | FrameKind::Urgent => self.body(),
         };
         body.as_chunks().0.iter().map(Floor::decode)
     }
@@ -248,6 +252,7 @@ pub fn assemble<E>(
             FrameKind::Snapshot => 2,
             FrameKind::Keys => 3,
             FrameKind::Policy => 4,
+            FrameKind::Urgent => 5,
         },
         0,
     ]);
@@ -275,7 +280,7 @@ pub enum AssembleError<E> {
     Sign(E),
 }
 
-/// The body of a delta or snapshot part.
+/// The body of a delta, a snapshot part or an urgent frame.
 pub fn encode_floors(floors: &[Floor]) -> Vec<u8> {
     floors.iter().flat_map(Floor::encode).collect()
 }
@@ -293,6 +298,7 @@ fn decode_header(bytes: &[u8; HEADER_LEN]) -> Result<(Header, usize), FrameError
         2 => FrameKind::Snapshot,
         3 => FrameKind::Keys,
         4 => FrameKind::Policy,
+        5 => FrameKind::Urgent,
         _ => return Err(FrameError::NotAFrame),
     };
     if magic != MAGIC || reserved != 0 || padding != [0, 0] {
@@ -323,6 +329,7 @@ fn is_consistent(header: &Header, body_len: usize) -> bool {
             whole && (header.part, header.parts) == (0, 1) && span == u64::try_from(floors).ok()
         }
         FrameKind::Snapshot => whole && header.part < header.parts && header.after == Cursor(0),
+        FrameKind::Urgent => whole && (header.part, header.parts) == (0, 1) && header.after == Cursor(0),
         FrameKind::Keys | FrameKind::Policy => (header.part, header.parts) == (0, 1) && header.after == Cursor(0),
     }
 }
@@ -370,6 +377,13 @@ pub(crate) mod tests {
         assemble::<()>(header, body, |bytes| Ok(sum(bytes))).unwrap()
     }
 
+    /// One part of a snapshot, or an urgent frame.
+    pub(crate) fn of_kind(kind: FrameKind, (part, parts): (u16, u16), upto: u64, floors: &[Floor]) -> Vec<u8> {
+        let (epoch, after, upto) = (Epoch(1), Cursor(0), Cursor(upto));
+        let header = Header { kind, part, parts, epoch, after, upto, as_of: Timestamp::from_millis(50) };
+        frame(&header, &encode_floors(floors))
+    }
+
     pub(crate) fn delta(epoch: u64, after: u64, floors: &[Floor], as_of: u64) -> Vec<u8> {
         let header = Header {
             kind: FrameKind::Delta,
@@ -413,6 +427,7 @@ pub(crate) mod tests {
         assert_eq!(with(47, 77), Ok(()), "the unchanged frame");
         assert_eq!(with(0, b'X'), Err(FrameError::NotAFrame));
         assert_eq!(with(4, 9), Err(FrameError::NotAFrame));
+        assert_eq!(with(4, 5), Err(FrameError::Inconsistent), "an urgent frame after a position");
         assert_eq!(with(5, 1), Err(FrameError::NotAFrame));
         assert_eq!(with(12, 0xff), Err(FrameError::TooLarge));
         assert_eq!(with(15, 27), Err(FrameError::Inconsistent));

@@ -5,8 +5,8 @@
 //!
 //! Out of scope: where frames lie ([`FrameStore`]) and how they travel.
 //!
-//! Invariant: what is kept is one whole snapshot, the gap-free deltas after it, one keys frame and one
-//! policy frame.
+//! Invariant: what is kept is one whole snapshot, the gap-free deltas after it, one keys frame, one policy frame, and
+//! the newest urgent frame while the hub stands before its end.
 
 use alloc::vec::Vec;
 use core::{mem, time::Duration};
@@ -116,6 +116,8 @@ pub struct Hub<S> {
     /// Parts of a snapshot that is still incomplete, in order.
     parts: Vec<(Header, Vec<u8>)>,
     heartbeat: Option<(Timestamp, Vec<u8>)>,
+    /// Where the urgent frame ends that is kept; zeroes for none.
+    urgent: (Epoch, Cursor),
     heard_at: Timestamp,
     /// A frame came that does not follow on what is kept.
     behind: bool,
@@ -131,6 +133,7 @@ impl<S: FrameStore> Hub<S> {
             deltas: 0,
             parts: Vec::new(),
             heartbeat: None,
+            urgent: (Epoch(0), Cursor(0)),
             heard_at: Timestamp::EPOCH,
             behind: false,
         }
@@ -147,6 +150,9 @@ impl<S: FrameStore> Hub<S> {
             (self.frames.newest(snapshot)?, self.frames.newest(delta)?, self.frames.newest(keys)?);
         self.position.keys = keys.map_or(0, |keys| keys.upto.0);
         self.position.policy = self.frames.newest(FrameKind::Policy)?.map_or(0, |policy| policy.upto.0);
+        if let Some(urgent) = self.frames.newest(FrameKind::Urgent)? {
+            self.urgent = (urgent.epoch, urgent.upto);
+        }
         if let Some(snapshot) = snapshot {
             let end = delta.map_or(snapshot.upto, |delta| delta.upto.max(snapshot.upto));
             (self.position.epoch, self.position.cursor, self.start) = (snapshot.epoch, end, snapshot.upto);
@@ -196,10 +202,14 @@ impl<S: FrameStore> Hub<S> {
 
     /// What should be asked of the origin at `now`, if anything.
     pub fn wants(&self, now: Timestamp) -> Option<Pull> {
+        let is_quiet = now.saturating_since(self.heard_at) >= QUIET_MAX;
+        if !is_quiet && !self.parts.is_empty() {
+            // A pull would take the link from the snapshot that is coming.
+            return None;
+        }
         if self.position.epoch == Epoch(0) || self.deltas > DELTAS_MAX {
             return Some(Pull::Snapshot);
         }
-        let is_quiet = now.saturating_since(self.heard_at) >= QUIET_MAX;
         (is_quiet || self.behind).then_some(Pull::Since(self.position))
     }
 
@@ -224,6 +234,9 @@ impl<S: FrameStore> Hub<S> {
         if position.policy < self.position.policy {
             self.frames.read(FrameKind::Policy, Cursor(0), &mut bytes)?;
         }
+        if (position.epoch, position.cursor) < self.urgent {
+            self.frames.read(FrameKind::Urgent, Cursor(0), &mut bytes)?;
+        }
         if self.position.epoch == Epoch(0) {
             return Ok(bytes);
         }
@@ -244,6 +257,7 @@ impl<S: FrameStore> Hub<S> {
         match header.kind {
             FrameKind::Keys | FrameKind::Policy => self.store_version(frame),
             FrameKind::Snapshot => self.store_part(frame),
+            FrameKind::Urgent => self.store_urgent(frame),
             FrameKind::Delta if header.epoch != self.position.epoch || header.after > self.position.cursor => {
                 // An older log has nothing to say; a newer one has to begin with its snapshot.
                 Ok(if header.epoch < self.position.epoch { Stored::Known } else { Stored::Gap })
@@ -265,6 +279,27 @@ impl<S: FrameStore> Hub<S> {
         Ok(Stored::Advanced)
     }
 
+    /// Each one brings what those before it brought and the log has not, so the newest is enough.
+    fn store_urgent(&mut self, frame: &Frame<'_>) -> Result<Stored, S::Error> {
+        let Header { epoch, upto, .. } = *frame.header();
+        if (epoch, upto) <= self.urgent.max((self.position.epoch, self.position.cursor)) {
+            return Ok(Stored::Known);
+        }
+        self.frames.clear(FrameKind::Urgent)?;
+        self.frames.insert(frame.header(), frame.as_bytes())?;
+        self.urgent = (epoch, upto);
+        Ok(Stored::Advanced)
+    }
+
+    /// Drops the urgent frame once the hub stands where it ends.
+    fn drop_urgent(&mut self) -> Result<(), S::Error> {
+        if self.urgent.0 != Epoch(0) && self.urgent <= (self.position.epoch, self.position.cursor) {
+            self.frames.clear(FrameKind::Urgent)?;
+            self.urgent = (Epoch(0), Cursor(0));
+        }
+        Ok(())
+    }
+
     fn store_delta(&mut self, frame: &Frame<'_>) -> Result<Stored, S::Error> {
         let header = frame.header();
         if header.upto < self.position.cursor {
@@ -283,6 +318,7 @@ impl<S: FrameStore> Hub<S> {
         self.deltas = self.deltas.saturating_add(1);
         self.position.cursor = header.upto;
         self.heartbeat = None;
+        self.drop_urgent()?;
         Ok(Stored::Advanced)
     }
 
@@ -313,6 +349,10 @@ impl<S: FrameStore> Hub<S> {
         (self.position.epoch, self.position.cursor, self.start) = (header.epoch, header.upto, header.upto);
         self.deltas = 0;
         self.heartbeat = None;
+        self.drop_urgent()?;
         Ok(Stored::Advanced)
     }
 }
+
+#[cfg(test)]
+mod tests;

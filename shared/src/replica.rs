@@ -60,7 +60,7 @@ pub enum Accepted {
     Advanced,
     /// The replica was there or further already.
     Known,
-    /// A part of a snapshot; the others are still missing.
+    /// A part of a snapshot of which others are missing, or an urgent frame: its floors count, all else stays.
     Partial,
     /// Floors between the replica's position and the frame are missing; those of the frame count all the same.
     Gap,
@@ -177,13 +177,14 @@ impl Replica {
         match frame.header().kind {
             FrameKind::Keys => return self.accept_keys(frame),
             FrameKind::Policy => return self.accept_policy(frame),
-            FrameKind::Delta | FrameKind::Snapshot => {}
+            FrameKind::Delta | FrameKind::Snapshot | FrameKind::Urgent => {}
         }
         for floor in frame.floors() {
             self.overflowed |= self.floors.join(floor) == Joined::Full;
         }
         let accepted = match frame.header().kind {
             FrameKind::Snapshot => self.accept_snapshot(frame.header()),
+            FrameKind::Urgent => Accepted::Partial,
             _ => self.accept_delta(frame.header()),
         };
         if self.overflowed { Accepted::Full } else { accepted }

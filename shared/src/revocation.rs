@@ -56,6 +56,15 @@ impl ScopeKind {
         }
     }
 
+    /// How wide it is, as the last two bits of a floor key say.
+    const fn width(self) -> u8 {
+        match self {
+            Self::Session => 0,
+            Self::Subject => 1,
+            Self::Tenant | Self::SigningKey | Self::Everyone => WIDE,
+        }
+    }
+
     const fn tag(self) -> u8 {
         match self {
             Self::Session => 1,
@@ -67,7 +76,14 @@ impl ScopeKind {
     }
 }
 
-/// Names a scope without telling whose it is: the first 16 bytes of SHA-256 over scope kind and id.
+/// The last two bits of the key of a scope with many subjects.
+const WIDE: u8 = 2;
+
+/// The bits of a floor key's last byte that say how wide the scope is.
+const WIDTH_BITS: u8 = 3;
+
+/// Names a scope without telling whose it is: the first 16 bytes of SHA-256 over scope kind and id, of which the last two
+/// bits say how wide the scope is instead: 0 a session, 1 a subject, 2 more than one subject.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FloorKey([u8; 16]);
 
@@ -107,6 +123,12 @@ impl FloorKey {
         &self.0
     }
 
+    /// Whether the scope may hold sessions of more than one subject: a tenant, a signing key, everyone.
+    pub const fn is_wide(&self) -> bool {
+        let [.., last] = self.0;
+        last & WIDTH_BITS >= WIDE
+    }
+
     fn of(kind: ScopeKind, id: &[u8]) -> Self {
         // The kind has a fixed length and comes first, so no two (kind, id) give the same input.
         let digest = Sha256::new().chain_update(b"portcullis floor 1").chain_update([kind.tag()]).chain_update(id);
@@ -115,6 +137,8 @@ impl FloorKey {
         for (to, from) in key.iter_mut().zip(digest) {
             *to = from;
         }
+        let [.., last] = &mut key;
+        *last = *last & !WIDTH_BITS | kind.width();
         Self(key)
     }
 

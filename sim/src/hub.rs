@@ -20,6 +20,7 @@ fn number(kind: FrameKind) -> u8 {
         FrameKind::Snapshot => 1,
         FrameKind::Keys => 2,
         FrameKind::Policy => 3,
+        FrameKind::Urgent => 4,
     }
 }
 

@@ -89,6 +89,7 @@ fn name(kind: FrameKind) -> &'static str {
         FrameKind::Snapshot => "snapshot",
         FrameKind::Keys => "keys",
         FrameKind::Policy => "policy",
+        FrameKind::Urgent => "urgent",
     }
 }
 

@@ -156,7 +156,7 @@ impl Feed {
             match header.kind {
                 FrameKind::Keys => held.keys = held.keys.max(header.upto.0),
                 FrameKind::Policy => {}
-                FrameKind::Delta | FrameKind::Snapshot => {
+                FrameKind::Delta | FrameKind::Snapshot | FrameKind::Urgent => {
                     // The newest log tells the time; another one may have had another clock.
                     held.as_of = match header.epoch.cmp(&held.epoch) {
                         cmp::Ordering::Less => held.as_of,

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     feed::{
         UnverifiedFrame, encode_floors,
-        tests::{KEY, Sums, delta, frame},
+        tests::{KEY, Sums, delta, frame, of_kind},
     },
     keys::PublicKey,
     policy::{Access, Assurance, OnStale, PathPattern, Route, Upstream},
@@ -74,6 +74,26 @@ fn a_new_replica_is_not_ready_and_a_delta_alone_does_not_make_it_so() {
     assert_eq!(give(&mut replica, &delta(1, 0, &[floor(0)], 5)), Accepted::Gap);
     assert_eq!(replica.freshness(), Freshness::Unsynced);
     assert!(replica.floors().revokes(&floor(0).key, Version::NONE), "its floors count all the same");
+}
+
+/// I4, I5: what overtakes counts at once, and vouches for nothing.
+#[test]
+fn an_urgent_frame_joins_floors_and_moves_nothing_else() {
+    let mut replica = Replica::new();
+    let urgent = of_kind(FrameKind::Urgent, (0, 1), 9, &[floor(8)]);
+    assert_eq!(give(&mut replica, &urgent), Accepted::Partial);
+    assert_eq!(replica.freshness(), Freshness::Unsynced);
+    give(&mut replica, &snapshot(1, 2, &[floor(0), floor(1)], 10, 1)[0]);
+    let before = replica.position();
+    assert_eq!(give(&mut replica, &urgent), Accepted::Partial);
+    assert_eq!((replica.position(), replica.freshness()), (before, as_of(10)));
+    assert!(replica.floors().revokes(&floor(8).key, Version::new(8)));
+    assert!(!replica.floors().revokes(&floor(2).key, Version::new(2)), "the twin is still under way");
+    // A piece of what is missing: the position moves, the freshness with the last piece only.
+    assert_eq!(give(&mut replica, &delta(1, 2, &[floor(2)], 0)), Accepted::Advanced);
+    assert_eq!((replica.position().cursor, replica.freshness()), (Cursor(3), as_of(10)));
+    assert_eq!(give(&mut replica, &delta(1, 3, &[floor(3)], 20)), Accepted::Advanced);
+    assert_eq!(replica.freshness(), as_of(20));
 }
 
 #[test]

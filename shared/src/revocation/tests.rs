@@ -119,6 +119,22 @@ fn scopes_of_different_kinds_never_share_a_key() {
 }
 
 #[test]
+fn a_key_says_how_wide_its_scope_is() {
+    let (subject, tenant) = ("acme".parse().unwrap(), "acme".parse().unwrap());
+    let keys = [
+        (FloorKey::session(&SessionId::from_random([7; 16])), false, "8d08ef5e888106cf57033928ebba6208"),
+        (FloorKey::subject(&subject), false, "073881274ac7f6a9763f86246fce069d"),
+        (FloorKey::tenant(&tenant), true, "2fb63b31a8d139557e31ce21a8fbd03e"),
+        (FloorKey::signing_key("acme"), true, "293a6439ae69014e169015b49df055c2"),
+        (FloorKey::everyone(), true, "4a1310515ac0d3d0e0f2e529bdb1989e"),
+    ];
+    for (key, is_wide, golden) in keys {
+        assert_eq!(key.is_wide(), is_wide, "{key:?}");
+        assert_eq!(std::format!("{key:?}"), std::format!("FloorKey({golden})"));
+    }
+}
+
+#[test]
 fn a_million_floors_take_at_most_32_mib_and_one_more_than_the_limit_is_told() {
     let mut set = Floors::new();
     let forget_at = Timestamp::from_secs(1);
