@@ -50,14 +50,19 @@ async fn gates_and_hubs_go_on_when_the_store_moves() -> Tested {
     let follows = async || (text(&gate.status().await.ok()?, "epoch").parse::<u64>().ok()? > before).then_some(());
     eventually("the gate to follow the other log", follows).await?;
 
-    assert_eq!(gate.status_of("/app/x", &ended.access).await?, 401);
+    // Until the origin vouches for the other log a slow machine may count the gate as stale.
+    let answers = async |access: &str, status| {
+        let is_so = async || (gate.status_of("/app/x", access).await.ok()? == status).then_some(());
+        eventually("the gate to judge by the other log", is_so).await
+    };
+    answers(&ended.access, 401).await?;
     assert!(!origin.is_active(&ended.access).await?);
     assert_eq!(origin.refresh(&ended.refresh, "web").await?.0, 400);
-    assert_eq!(gate.status_of("/app/x", &kept.access).await?, 200);
+    answers(&kept.access, 200).await?;
     let (status, renewed) = origin.refresh(&kept.refresh, "web").await?;
     assert_eq!(status, 200, "{renewed}");
     let renewed = Opened { access: text(&renewed, "access_token").to_owned(), ..kept };
-    assert_eq!(gate.status_of("/app/x", &renewed.access).await?, 200);
+    answers(&renewed.access, 200).await?;
     revoke(&origin, &gate, &renewed).await?;
     origin.stop().await;
     Ok(())
