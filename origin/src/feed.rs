@@ -7,6 +7,7 @@
 mod frames;
 mod keys;
 mod lease;
+mod pieces;
 mod push;
 mod recent;
 mod rejoin;

@@ -1,50 +1,99 @@
 //! Floors, keys and policy as signed frames.
 
 use shared::{
-    feed::{Cursor, FRAME_FLOORS_MAX, FrameKind, Header, assemble, encode_floors},
+    feed::{Cursor, Epoch, FRAME_FLOORS_MAX, FrameKind, Header, assemble, encode_floors},
     revocation::Floor,
+    time::Timestamp,
 };
 
 use super::{Feed, FeedError, Position};
 use crate::keys::KeyRing;
 
 impl Feed {
-    /// What brings a replica at `position` up to date: the keys and the policy if it lacks them, then a delta, or a snapshot.
+    /// What brings a replica at `position` up to date: the keys and the policy if it lacks them, then deltas, or a snapshot.
     ///
     /// # Errors
     ///
     /// A frame cannot be signed.
     pub async fn frames_since(&self, position: Position) -> Result<Vec<u8>, FeedError> {
+        let mut frames = self.versions_since(position)?;
+        let mut reached = position;
+        loop {
+            let Some((header, floors)) = self.delta_since(reached, FRAME_FLOORS_MAX) else {
+                frames.extend(self.floor_parts()?);
+                return Ok(frames);
+            };
+            frames.extend(self.floors_frame(&header, &floors)?);
+            if floors.len() < FRAME_FLOORS_MAX {
+                return Ok(frames);
+            }
+            reached.cursor = header.upto;
+        }
+    }
+
+    /// The keys and the policy, as far as those at `position` are older.
+    pub(super) fn versions_since(&self, position: Position) -> Result<Vec<u8>, FeedError> {
+        let (header, ring) = (self.header(), self.keys.current());
         let mut frames = Vec::new();
-        let header = self.header();
-        let ring = self.keys.current();
         if position.keys < ring.version() {
             frames.extend(self.keys_frame(header, &ring)?);
         }
         frames.extend(self.policy_frame(header, position.policy)?);
-        if position.keys < ring.feed_keys().since {
-            // What it holds and hands on is signed by a key that nobody will pin any more.
-            frames.extend(self.floor_parts()?);
-            return Ok(frames);
-        }
-        let delta = {
-            let state = self.read();
-            let same = position.epoch == state.epoch;
-            if same && position.cursor > state.recent.end() {
-                // Another origin was faster.
-                Some((state.header(), Vec::new()))
-            } else if same {
-                let floors = state.recent.since(position.cursor).filter(|floors| floors.len() <= FRAME_FLOORS_MAX);
-                floors.map(|floors| (Header { after: position.cursor, ..state.header() }, floors))
-            } else {
-                None
-            }
-        };
-        match delta {
-            Some((header, floors)) => frames.extend(self.sign(&header, &encode_floors(&floors))?),
-            None => frames.extend(self.floor_parts()?),
-        }
         Ok(frames)
+    }
+
+    /// The floors after `position`, at most `floors_max`; none if only a snapshot helps. Short of the head the header says nothing
+    /// of freshness (I5).
+    pub(super) fn delta_since(&self, position: Position, floors_max: usize) -> Option<(Header, Vec<Floor>)> {
+        if position.keys < self.feed_since() {
+            // What it holds and hands on is signed by a key that nobody will pin any more.
+            return None;
+        }
+        let state = self.read();
+        let header = state.header();
+        if position.epoch != state.epoch {
+            return None;
+        }
+        if position.cursor > header.upto {
+            // Another origin was faster.
+            return Some((header, Vec::new()));
+        }
+        let floors: Vec<Floor> = state.recent.since(position.cursor)?.take(floors_max).collect();
+        let upto = Cursor(position.cursor.0.saturating_add(u64::try_from(floors.len()).ok()?));
+        let as_of = if upto == header.upto { header.as_of } else { Timestamp::EPOCH };
+        Some((Header { after: position.cursor, upto, as_of, ..header }, floors))
+    }
+
+    /// An urgent frame for a replica at `position`, if there are wide floors after `sent`: every wide floor that it lacks. None
+    /// if they are more than one frame holds.
+    pub(super) fn urgent_since(
+        &self,
+        position: Position,
+        sent: (Epoch, Cursor),
+    ) -> Result<Option<(Header, Vec<u8>)>, FeedError> {
+        let is_wide = |floor: &Floor| floor.key.is_wide();
+        let (header, floors) = {
+            let state = self.read();
+            let header = Header { kind: FrameKind::Urgent, after: Cursor(0), ..state.header() };
+            let in_log = |after| state.recent.since(after).map(|floors| floors.filter(is_wide));
+            if sent.0 == state.epoch && in_log(sent.1).is_some_and(|mut news| news.next().is_none()) {
+                return Ok(None);
+            }
+            let since = if position.epoch == state.epoch { in_log(position.cursor) } else { None };
+            let floors: Vec<Floor> = match since {
+                Some(floors) => floors.take(FRAME_FLOORS_MAX + 1).collect(),
+                None => state.floors.iter().filter(is_wide).take(FRAME_FLOORS_MAX + 1).collect(),
+            };
+            (header, floors)
+        };
+        if floors.is_empty() || floors.len() > FRAME_FLOORS_MAX {
+            return Ok(None);
+        }
+        Ok(Some((header, self.floors_frame(&header, &floors)?)))
+    }
+
+    pub(super) fn floors_frame(&self, header: &Header, floors: &[Floor]) -> Result<Vec<u8>, FeedError> {
+        self.sign(header, &encode_floors(floors))
     }
 
     /// An empty delta at our own position.
@@ -69,21 +118,21 @@ impl Feed {
     }
 
     fn floor_parts(&self) -> Result<Vec<u8>, FeedError> {
-        let (header, floors) = {
-            let state = self.read();
-            (state.header(), state.floors.iter().collect::<Vec<Floor>>())
-        };
-        let mut chunks: Vec<&[Floor]> = floors.chunks(FRAME_FLOORS_MAX).collect();
-        if chunks.is_empty() {
-            chunks.push(&[]);
-        }
-        let parts = u16::try_from(chunks.len()).map_err(|_| FeedError::Frame)?;
-        let header = Header { kind: FrameKind::Snapshot, after: Cursor(0), parts, ..header };
+        let (header, floors) = self.snapshot_of(FRAME_FLOORS_MAX)?;
         let mut frames = Vec::new();
-        for (part, floors) in (0..parts).zip(chunks) {
-            frames.extend(self.sign(&Header { part, ..header }, &encode_floors(floors))?);
+        for part in 0..header.parts {
+            let floors = floors.chunks(FRAME_FLOORS_MAX).nth(usize::from(part)).unwrap_or_default();
+            frames.extend(self.floors_frame(&Header { part, ..header }, floors)?);
         }
         Ok(frames)
+    }
+
+    /// Every live floor, and the header of the first of the parts of `part_floors` that they make.
+    pub(super) fn snapshot_of(&self, part_floors: usize) -> Result<(Header, Vec<Floor>), FeedError> {
+        let state = self.read();
+        let floors: Vec<Floor> = state.floors.iter().collect();
+        let parts = u16::try_from(floors.len().div_ceil(part_floors).max(1)).map_err(|_| FeedError::Frame)?;
+        Ok((Header { kind: FrameKind::Snapshot, after: Cursor(0), parts, ..state.header() }, floors))
     }
 
     fn keys_frame(&self, header: Header, ring: &KeyRing) -> Result<Vec<u8>, FeedError> {

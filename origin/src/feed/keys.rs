@@ -76,7 +76,7 @@ impl Feed {
     }
 
     /// Version of the signing keys since which the feed key signs.
-    fn feed_since(&self) -> u64 {
+    pub(super) fn feed_since(&self) -> u64 {
         self.keys.current().feed_keys().since
     }
 

@@ -3,10 +3,11 @@
 //!
 //! Only the origin that holds the hub's lease pushes; the others wait until it is free.
 //!
-//! Invariant: one request per hub at a time, so a slow hub holds up nobody but itself, and what it missed is sent as one
-//! delta or snapshot afterwards; nothing queues up.
+//! Invariant: one request per hub at a time, so a slow hub holds up nobody but itself, and what it missed is sent afterwards, piece
+//! by piece; nothing queues up.
 
 use std::{
+    mem,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 use super::{
     BodyError, Feed, Position, body_of,
     lease::{Lease, RENEWAL},
+    pieces::{Piece, Pieces},
 };
 use crate::{
     config::Hub,
@@ -35,6 +37,9 @@ const ANSWER_BYTES_MAX: usize = 1_024;
 /// First and longest pause after a failed push; with jitter, so that origins do not come back in step.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// After this long no further piece is begun when the process is to stop.
+const LAST_MAX: Duration = Duration::from_secs(1);
 
 /// Pushes in a row that fail before another origin may try.
 const FAILURES_MAX: u32 = 3;
@@ -83,14 +88,14 @@ pub(super) async fn run(
     heartbeat: Duration,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut task = Task { hub, feed, client, position: None, gaps: 0, asked_in: None };
+    let mut task = Task::new(hub, feed, client);
     let mut head = task.feed.watch();
     let (mut pauses, mut failures) = (pauses(), 0_u32);
     let mut renewals = tokio::time::interval(RENEWAL);
     loop {
         if !lease.is_held(&task.feed.store).await {
             // What the hub will have by then is not known.
-            task.position = None;
+            task.forget();
             tokio::select! {
                 _ = renewals.tick() => continue,
                 () = super::until(&mut stop) => return,
@@ -144,24 +149,36 @@ struct Task {
     gaps: u32,
     /// The epoch in which the hub was asked for what it holds.
     asked_in: Option<Epoch>,
+    pieces: Pieces,
 }
 
 impl Task {
+    fn new(hub: Hub, feed: Arc<Feed>, client: reqwest::Client) -> Self {
+        Self { hub, feed, client, position: None, gaps: 0, asked_in: None, pieces: Pieces::new() }
+    }
+
+    /// What the hub has is not known any more.
+    fn forget(&mut self) {
+        self.position = None;
+        self.pieces.failed();
+    }
+
     /// Sends what the hub lacks, or a heartbeat, and takes note of its answer.
     async fn push(&mut self) -> Result<(), PushError> {
         self.ask_before_replacing().await?;
-        let sent = self.feed.position();
-        let frames = match self.position {
-            Some(position) => self.feed.frames_since(position).await?,
+        let mut piece = match self.position {
+            Some(position) => self.pieces.next(&self.feed, position)?,
             // The answer to a bare heartbeat says where the hub stands.
-            None => self.feed.heartbeat_frame()?,
+            None => Piece::alone(self.feed.heartbeat_frame()?, self.feed.position()),
         };
         let started = Instant::now();
-        let pushed = self.send(frames).await.inspect_err(|_| self.position = None)?;
+        let pushed = self.send(mem::take(&mut piece.frames)).await.inspect_err(|_| self.forget())?;
+        let took = started.elapsed();
         let name = self.hub.name.clone();
-        histogram!(PUSH_DURATION, "hub" => name.clone()).record(started.elapsed().as_secs_f64());
+        histogram!(PUSH_DURATION, "hub" => name.clone()).record(took.as_secs_f64());
         match pushed {
-            Pushed::Acknowledged(position) if position.has_all_of(sent) => {
+            Pushed::Acknowledged(position) if position.has_all_of(piece.end) => {
+                self.pieces.taken(&piece, took);
                 self.gaps = 0;
                 self.position = Some(position);
                 counter!(PUSHES, "hub" => name.clone(), "outcome" => "acknowledged").increment(1);
@@ -170,6 +187,7 @@ impl Task {
                 Ok(())
             }
             Pushed::Acknowledged(position) | Pushed::Gap(position) => {
+                self.pieces.missed();
                 let known = self.position.replace(position).is_some();
                 counter!(PUSHES, "hub" => name, "outcome" => "gap").increment(1);
                 self.gaps = self.gaps.saturating_add(1);
@@ -204,12 +222,11 @@ impl Task {
 
     /// What was acknowledged shortly before the end reaches the hub if it can be reached.
     async fn push_the_last(&mut self) {
+        let begun = Instant::now();
         if self.position.is_none() && self.push().await.is_err() {
             return;
         }
-        if self.is_behind() {
-            let _ = self.push().await;
-        }
+        while self.is_behind() && self.push().await.is_ok() && begun.elapsed() < LAST_MAX {}
     }
 
     async fn send(&self, frames: Vec<u8>) -> Result<Pushed, PushError> {
@@ -259,7 +276,7 @@ fn unix_seconds() -> f64 {
 /// Pushes `count` times, without a pause, and counts what failed.
 #[cfg(test)]
 pub(super) async fn failures(hub: Hub, feed: Arc<Feed>, client: reqwest::Client, count: usize) -> usize {
-    let mut task = Task { hub, feed, client, position: None, gaps: 0, asked_in: None };
+    let mut task = Task::new(hub, feed, client);
     let mut failed = 0;
     for _ in 0..count {
         failed += usize::from(task.push().await.is_err());

@@ -4,45 +4,42 @@ use std::collections::VecDeque;
 
 use shared::{feed::Cursor, revocation::Floor};
 
-/// The most floors kept: 64 Ki entries of 32 bytes are 2 MiB, and more than fits one frame is a snapshot's job anyway.
-const FLOORS_MAX: usize = 65_536;
+/// The most floors kept: 256 Ki entries of 32 bytes are 8 MiB, taken as they come. A hub behind a slow link that lacks more gets
+/// a snapshot.
+const FLOORS_MAX: usize = 262_144;
 
-/// Consecutive entries of the log: every floor of `(start, end]`, each with its position.
+/// Consecutive entries of the log: every floor of `(start, end]`.
 #[derive(Debug)]
 pub(super) struct Recent {
     start: Cursor,
-    end: Cursor,
-    entries: VecDeque<(Cursor, Floor)>,
+    entries: VecDeque<Floor>,
 }
 
 impl Recent {
     /// Nothing yet, from `start` on.
     pub(super) fn starting_at(start: Cursor) -> Self {
-        Self { start, end: start, entries: VecDeque::new() }
+        Self { start, entries: VecDeque::new() }
     }
 
     /// Position up to which the entries are complete.
     pub(super) fn end(&self) -> Cursor {
-        self.end
+        Cursor(self.start.0.saturating_add(u64::try_from(self.entries.len()).unwrap_or(u64::MAX)))
     }
 
-    /// Adds the entries of `(end, upto]`, in order; the oldest are dropped when there are too many.
-    pub(super) fn extend(&mut self, entries: impl IntoIterator<Item = (Cursor, Floor)>, upto: Cursor) {
-        self.entries.extend(entries);
-        self.end = self.end.max(upto);
-        while self.entries.len() > FLOORS_MAX {
-            if let Some((position, _)) = self.entries.pop_front() {
-                self.start = position;
+    /// Adds the entries that follow on the end; the oldest are dropped when there are too many.
+    pub(super) fn extend(&mut self, floors: &[Floor]) {
+        for floor in floors {
+            if self.entries.len() >= FLOORS_MAX {
+                self.entries.pop_front();
+                self.start = Cursor(self.start.0.saturating_add(1));
             }
+            self.entries.push_back(*floor);
         }
     }
 
     /// The floors of `(after, end]`; none if the entries do not reach back to `after`, or `after` lies ahead.
-    pub(super) fn since(&self, after: Cursor) -> Option<Vec<Floor>> {
-        if after < self.start || after > self.end {
-            return None;
-        }
-        let first = self.entries.partition_point(|(position, _)| *position <= after);
-        Some(self.entries.range(first..).map(|(_, floor)| *floor).collect())
+    pub(super) fn since(&self, after: Cursor) -> Option<impl Iterator<Item = Floor>> {
+        let first = usize::try_from(after.0.checked_sub(self.start.0)?).ok()?;
+        (first <= self.entries.len()).then(|| self.entries.range(first..).copied())
     }
 }

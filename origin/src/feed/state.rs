@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use shared::{
-    feed::{Cursor, Epoch, FrameKind, Header},
+    feed::{Epoch, FrameKind, Header},
     revocation::{FLOORS_MAX, Floor, Floors, Joined},
     time::Timestamp,
 };
@@ -59,13 +59,12 @@ impl State {
         self.overflowed && self.floors.len() < FLOORS_MAX
     }
 
-    /// Takes in a read of this epoch after `after`; whether it reached the head.
-    pub(super) fn take(&mut self, after: Cursor, read: &LogRead) -> Result<bool, FeedError> {
+    /// Takes in a read of this epoch from where this process follows the log; whether it reached the head.
+    pub(super) fn take(&mut self, read: &LogRead) -> Result<bool, FeedError> {
         let Entries::Contiguous(floors) = &read.entries else { return Ok(false) };
         let whole = self.join(floors);
-        let upto = Cursor(after.0.saturating_add(u64::try_from(floors.len()).unwrap_or(u64::MAX)));
-        let positions = (after.0.saturating_add(1)..).map(Cursor);
-        self.recent.extend(positions.zip(floors.iter().copied()), upto);
+        self.recent.extend(floors);
+        let upto = self.recent.end();
         if !whole {
             return Err(FeedError::Full);
         }

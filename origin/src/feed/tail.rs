@@ -116,7 +116,7 @@ impl Feed {
                 self.store.renew(read.epoch).await?;
                 return self.reload().await;
             }
-            let complete = self.write().take(after, &read)?;
+            let complete = self.write().take(&read)?;
             let upto = self.cursor();
             if upto > after {
                 self.head.send_replace(upto);
