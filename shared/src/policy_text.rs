@@ -20,7 +20,7 @@ use alloc::{
     vec::Vec,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
 
 use crate::{
@@ -55,7 +55,7 @@ struct File {
 #[derive(Deserialize)]
 #[serde(
     untagged,
-    expecting = "an address, or { addresses = [\"…\"], affinity = \"session\" or \"none\", answer_ms_max = 30000 }"
+    expecting = "an address, or { addresses = [\"…\"], affinity = \"session\" or \"none\", answer_ms_max = 15000 }"
 )]
 enum UpstreamText {
     Address(String),
@@ -108,11 +108,11 @@ struct RouteText {
     methods: Option<Spanned<BTreeSet<String>>>,
     #[serde(default)]
     access: AccessText,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_empty")]
     roles_any: Vec<Role>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_empty")]
     scope_all: Vec<Spanned<String>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "not_empty")]
     acr_any: Vec<Spanned<String>>,
     max_age_s: Option<u64>,
     tenant: Option<TenantId>,
@@ -208,6 +208,12 @@ fn check(index: usize, route: RouteText, defaults: &Defaults) -> Result<Route, (
         on_stale: route.on_stale.or(defaults.on_stale).unwrap_or_default(),
         upstream: route.upstream,
     })
+}
+
+/// Whoever takes the last entry out of a list does not mean to let everybody in.
+fn not_empty<'de, D: Deserializer<'de>, T: Deserialize<'de>>(list: D) -> Result<Vec<T>, D::Error> {
+    let list = Vec::deserialize(list)?;
+    if list.is_empty() { Err(D::Error::custom("an empty list demands nothing; leave it out")) } else { Ok(list) }
 }
 
 /// RFC 6749 §3.3 scope tokens; the same form keeps `acr` fit for a challenge.
@@ -323,6 +329,8 @@ mod tests {
                  (http for this machine only), without fragment and parameter return_to, of at most 1024 bytes, on a route \
                  with access = \"session\"",
             ),
+            ("path = \"/a\"\nroles_any = []", "policy.toml:8: an empty list demands nothing; leave it out"),
+            ("path = \"/a\"\nacr_any = []", "policy.toml:8: an empty list demands nothing; leave it out"),
             (
                 "path = \"/a\"\non_stale = \"maybe\"",
                 "policy.toml:8: unknown variant `maybe`, expected one of `deny`, `allow`, `ask`",
