@@ -25,8 +25,8 @@ pub const ROUTES_MAX: usize = 256;
 /// What the deadline of an upstream's answer may be, in milliseconds.
 pub const ANSWER_MS: core::ops::RangeInclusive<u64> = 100..=300_000;
 
-/// The deadline of a pool that names none, in milliseconds.
-pub const ANSWER_MS_DEFAULT: u64 = 30_000;
+/// The deadline of a pool that names none, in milliseconds: half the life of an assertion, so that another node may be asked.
+pub const ANSWER_MS_DEFAULT: u64 = 15_000;
 
 /// What a route's freshness bound may be, in milliseconds.
 pub const STALENESS_MS: core::ops::RangeInclusive<u64> = 100..=300_000;

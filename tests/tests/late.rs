@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use portcullis_tests::{GatePlace, GateSettings, TestGate, TestOrigin, TestUpstream, eventually};
+use portcullis_tests::{ASSERTION_KEY, GatePlace, GateSettings, TestGate, TestOrigin, TestUpstream, eventually};
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -22,15 +22,19 @@ const DEADLINE: Duration = Duration::from_secs(3);
 /// When a test gives up.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
+/// A deadline after which an assertion of 30 s is hardly good for another node.
+const LONG: Duration = Duration::from_secs(26);
+
 fn policy() -> String {
-    let area = |name: &str| {
+    let area = |(name, deadline): (&str, Duration)| {
         format!(
             "[upstreams.{name}]\naddresses = [\"http://127.0.0.1:1\"]\nanswer_ms_max = {}\n\
              [[routes]]\nid = \"{name}\"\npath = \"/{name}/*\"\naccess = \"anonymous\"\nupstream = \"{name}\"\n",
-            DEADLINE.as_millis()
+            deadline.as_millis()
         )
     };
-    ["read", "write", "hung", "good"].map(area).concat()
+    let areas = ["read", "write", "hung", "good"].map(|name| (name, DEADLINE));
+    areas.into_iter().chain([("long", LONG)]).map(area).collect()
 }
 
 /// A gate before a node that answers and one that does not: `/read` and `/write` go to both, `/hung` and `/good` to one of them.
@@ -51,8 +55,11 @@ impl Late {
         let hung = TcpListener::bind("127.0.0.1:0").await?;
         let good = TestUpstream::start().await?;
         let (one, other) = (format!("http://{}", hung.local_addr()?), good.address());
-        let upstreams = json!({ "read": [one, other], "write": [one, other], "hung": one, "good": other });
-        let settings = GateSettings::of(&origin).with("UPSTREAMS", &upstreams.to_string());
+        let upstreams =
+            json!({ "read": [one, other], "write": [one, other], "hung": one, "good": other, "long": [one, other] });
+        let settings = GateSettings::of(&origin)
+            .with("UPSTREAMS", &upstreams.to_string())
+            .with("ASSERTION_KEYS", &json!({ "long": ASSERTION_KEY, "read": ASSERTION_KEY }).to_string());
         let gate = place.start(settings).await?;
         gate.ready().await?;
         Ok(Self { origin, gate, hung, _good: good, _directory: directory })
@@ -88,6 +95,18 @@ async fn a_node_that_hangs_is_left_alone_and_reads_lose_nothing() -> Tested {
     }
     assert_eq!(all.failing().await?, hung);
     assert_eq!(all.ask(Method::GET, "/hung/x", "").await?.0, 504, "there is no other");
+    all.origin.stop().await;
+    Ok(())
+}
+
+/// BRR-11: an application takes no assertion that is over, so a request is not sent on with one. Its twin is above.
+#[tokio::test]
+async fn a_read_that_was_late_for_too_long_is_504() -> Tested {
+    let all = Late::start().await?;
+    let (one, other) = tokio::join!(all.ask(Method::GET, "/long/x", ""), all.ask(Method::GET, "/long/x", ""));
+    let mut statuses = [one?.0, other?.0];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 504]);
     all.origin.stop().await;
     Ok(())
 }
