@@ -19,11 +19,13 @@ async fn kill_during(mut origin: Origin, method: Method, path: &str, body: &Valu
     let command = tokio::spawn(origin.request(method, path, body).send());
     let started = Instant::now();
     loop {
-        let metrics = origin.get("/metrics").send().await.unwrap().text().await.unwrap();
+        // The thread that stopped answers none of its connections; another one gets another thread at last.
+        let metrics = origin.get("/metrics").timeout(Duration::from_secs(1));
+        let metrics = async { metrics.send().await?.text().await }.await.unwrap_or_default();
         if metrics.contains("portcullis_floors_appended_total 1\n") {
             break;
         }
-        assert!(started.elapsed() < Duration::from_secs(20), "the floor was not appended");
+        assert!(started.elapsed() < Duration::from_secs(60), "the floor was not appended");
     }
     assert!(!command.is_finished(), "the command was answered although it stopped half-way");
     origin.kill();
