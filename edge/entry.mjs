@@ -218,9 +218,8 @@ async function renew(req, env, ctx, asked, [token, signIn]) {
 async function reserved(req, env) {
   try {
     const url = new URL(req.url);
-    const place = /^\/\.portcullis\/hubs\/([A-Za-z0-9_-]{1,32})\/frames$/.exec(url.pathname);
     // Only the hub of this gate: a name made up by someone else must not bring an object to life.
-    if (place && place[1] === hubName(env)) return await hubAnswer(req, env, url.search);
+    if (url.pathname === `/.portcullis/hubs/${hubName(env)}/frames`) return await hubAnswer(req, env, url.search);
     if (url.pathname === "/.portcullis/status" && req.method === "GET") {
       await refresh(env, Date.now());
       const status = { ...JSON.parse(wasm.status(Date.now())), connections: connections() };

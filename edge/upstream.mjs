@@ -8,7 +8,7 @@ const wasm = app.prototype;
 // Of `shared`, where the guard has them from too.
 const [IDENTITY, [ASSERTION], [PREFIX], OVERRIDES] = wasm.header_names().split("\n").map((line) => line.split(" "));
 
-// A node that is asked later takes the assertion for one of somebody else; some of it is left for clocks and the way there.
+// A request goes to another node for so many ms, while its assertion counts; some of that is left for clocks and the way there.
 const ASKED_MAX = wasm.assertion_ms() - 5_000;
 
 const ANSWERS_MAX = 4_096; // of some 2 KiB each

@@ -195,7 +195,8 @@ pub fn standing(token: &str, method: &str, url: &str, asked: u8, now_ms: f64) ->
 }
 
 /// The node of an upstream's pool for a request of a session (empty for none), as `NODE ADDRESS MS`: its answer must begin
-/// within so many milliseconds. Empty if there is no other node than those of `tried`, a bit each. `may_repeat` says whether the request could be sent again.
+/// within so many milliseconds. Empty if there is no other node than those of `tried`, a bit each. `may_repeat` says whether
+/// the request could be sent again.
 #[wasm_bindgen]
 pub fn choose_node(upstream: &str, session: &str, may_repeat: bool, tried: u32, now_ms: f64) -> String {
     let repeat = if may_repeat { Repeat::May } else { Repeat::MayNot };

@@ -1,4 +1,4 @@
-//! The names of headers, for the entry module: they stand in `shared` once, for gate and guard.
+//! What the entry module has to know of headers and assertions: it stands in `shared` once, for gate and guard.
 
 use shared::{assertion, identity};
 use wasm_bindgen::prelude::wasm_bindgen;

@@ -166,9 +166,8 @@ pub trait Store: Send + Sync {
         expires_at: Option<Timestamp>,
     ) -> Answer<'a, Swapped>;
 
-    /// Writes `more` behind a value of exactly `length` bytes, at least one, kept until `expires_at` from then on. Only for a value that
-    /// nothing else is done to than to be extended or to be replaced by a shorter one, so that its length says whether it is
-    /// the one that is meant.
+    /// Writes `more` behind a value of exactly `length` bytes, at least one, kept until `expires_at` from then on. Only for
+    /// values that are extended, or replaced by shorter ones: the length has to say whether it is the one that is meant.
     fn extend<'a>(&'a self, key: &'a Key, length: usize, more: &'a [u8], expires_at: Timestamp) -> Answer<'a, Swapped>;
 
     /// Appends floors in order, each at the next position; the position of the last one, or the head if none is given.

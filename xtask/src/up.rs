@@ -51,7 +51,8 @@ struct Ports {
     demos: Vec<u16>,
 }
 
-/// Installs, builds and starts everything, with the demo on so many `upstreams`, and runs until a signal, or until one of the programs ends.
+/// Installs, builds and starts everything, with the demo on so many `upstreams`, and runs until a signal, or until a program ends
+/// without which nothing goes on.
 ///
 /// # Errors
 ///

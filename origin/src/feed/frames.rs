@@ -64,20 +64,20 @@ impl Feed {
         Some((Header { after: position.cursor, upto, as_of, ..header }, floors))
     }
 
-    /// An urgent frame for a replica at `position`, if there are wide floors after `sent`: every wide floor that it lacks. None
-    /// if they are more than one frame holds.
+    /// An urgent frame for a replica at `position`, if there are wide floors after `sent`: every wide floor that it lacks.
+    /// Empty if there are none, or more than one frame holds. Beside it stands how far the log was looked through.
     pub(super) fn urgent_since(
         &self,
         position: Position,
         sent: (Epoch, Cursor),
-    ) -> Result<Option<(Header, Vec<u8>)>, FeedError> {
+    ) -> Result<((Epoch, Cursor), Vec<u8>), FeedError> {
         let is_wide = |floor: &Floor| floor.key.is_wide();
         let (header, floors) = {
             let state = self.read();
             let header = Header { kind: FrameKind::Urgent, after: Cursor(0), ..state.header() };
             let in_log = |after| state.recent.since(after).map(|floors| floors.filter(is_wide));
             if sent.0 == state.epoch && in_log(sent.1).is_some_and(|mut news| news.next().is_none()) {
-                return Ok(None);
+                return Ok(((header.epoch, header.upto), Vec::new()));
             }
             let since = if position.epoch == state.epoch { in_log(position.cursor) } else { None };
             let floors: Vec<Floor> = match since {
@@ -86,10 +86,9 @@ impl Feed {
             };
             (header, floors)
         };
-        if floors.is_empty() || floors.len() > FRAME_FLOORS_MAX {
-            return Ok(None);
-        }
-        Ok(Some((header, self.floors_frame(&header, &floors)?)))
+        let is_sent = !floors.is_empty() && floors.len() <= FRAME_FLOORS_MAX;
+        let frame = if is_sent { self.floors_frame(&header, &floors)? } else { Vec::new() };
+        Ok(((header.epoch, header.upto), frame))
     }
 
     pub(super) fn floors_frame(&self, header: &Header, floors: &[Floor]) -> Result<Vec<u8>, FeedError> {
@@ -121,10 +120,20 @@ impl Feed {
         let (header, floors) = self.snapshot_of(FRAME_FLOORS_MAX)?;
         let mut frames = Vec::new();
         for part in 0..header.parts {
-            let floors = floors.chunks(FRAME_FLOORS_MAX).nth(usize::from(part)).unwrap_or_default();
-            frames.extend(self.floors_frame(&Header { part, ..header }, floors)?);
+            frames.extend(self.part_frame(Header { part, ..header }, &floors, FRAME_FLOORS_MAX)?);
         }
         Ok(frames)
+    }
+
+    /// The part that the header names, of the floors that [`Self::snapshot_of`] gave.
+    pub(super) fn part_frame(
+        &self,
+        header: Header,
+        floors: &[Floor],
+        part_floors: usize,
+    ) -> Result<Vec<u8>, FeedError> {
+        let floors = floors.chunks(part_floors).nth(usize::from(header.part)).unwrap_or_default();
+        self.floors_frame(&header, floors)
     }
 
     /// Every live floor, and the header of the first of the parts of `part_floors` that they make.

@@ -39,16 +39,16 @@ pub(super) struct Piece {
 pub(super) struct Pieces {
     /// The most floors of the next piece.
     floors_max: usize,
-    /// Up to where urgent frames were sent.
+    /// Up to where wide floors were looked for, and sent if there were any.
     urgent: (Epoch, Cursor),
     snapshot: Option<Outgoing>,
 }
 
 /// A snapshot of which some parts are still to be sent. Held once per hub that needs one: at most 32 MiB.
 struct Outgoing {
+    /// Of the next part.
     header: Header,
     floors: Vec<Floor>,
-    next_part: u16,
     /// The version of the keys since which the feed key signs; its parts are signed by one key.
     feed_since: u64,
 }
@@ -117,22 +117,20 @@ impl Pieces {
             Some(begun) => begun,
             None => {
                 let (header, floors) = feed.snapshot_of(PART_FLOORS)?;
-                Outgoing { header, floors, next_part: 0, feed_since }
+                Outgoing { header, floors, feed_since }
             }
         };
+        let Header { epoch, upto, part, parts, .. } = snapshot.header;
+        let count = u16::try_from(self.floors_max / PART_FLOORS).unwrap_or(u16::MAX).max(1);
+        let end = part.saturating_add(count).min(parts);
         let mut frames = Vec::new();
-        for _ in 0..(self.floors_max / PART_FLOORS).max(1) {
-            if snapshot.next_part < snapshot.header.parts {
-                let floors = snapshot.floors.chunks(PART_FLOORS).nth(usize::from(snapshot.next_part));
-                let header = Header { part: snapshot.next_part, ..snapshot.header };
-                frames.extend(feed.floors_frame(&header, floors.unwrap_or_default())?);
-                snapshot.next_part = snapshot.next_part.saturating_add(1);
-            }
+        for part in part..end {
+            frames.extend(feed.part_frame(Header { part, ..snapshot.header }, &snapshot.floors, PART_FLOORS)?);
         }
-        let Header { epoch, upto, parts, .. } = snapshot.header;
-        if snapshot.next_part >= parts {
+        if end >= parts {
             return Ok(Piece::alone(frames, Position { epoch, cursor: upto, ..own }));
         }
+        snapshot.header.part = end;
         self.snapshot = Some(snapshot);
         // Until the last part the hub stands where it did.
         Ok(Piece { frames, end: Position { keys: own.keys, policy: own.policy, ..position }, is_full: true })
@@ -141,12 +139,8 @@ impl Pieces {
     /// Wide floors that lie behind `end`, if there are any that were not sent before.
     fn urgent(&mut self, feed: &Feed, position: Position, end: Position) -> Result<Vec<u8>, FeedError> {
         let sent = self.urgent.max((end.epoch, end.cursor));
-        match feed.urgent_since(position, sent)? {
-            Some((header, frame)) => {
-                self.urgent = (header.epoch, header.upto);
-                Ok(frame)
-            }
-            None => Ok(Vec::new()),
-        }
+        let (looked_through, frame) = feed.urgent_since(position, sent)?;
+        self.urgent = looked_through;
+        Ok(frame)
     }
 }

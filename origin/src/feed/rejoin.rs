@@ -6,7 +6,7 @@
 //! Wire format: `GET` at the address that frames are posted to, `?epoch=0&after=0&keys=0`, brings every frame that the hub
 //! keeps, one after the other.
 
-use std::{cmp, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use reqwest::StatusCode;
@@ -158,11 +158,7 @@ impl Feed {
                 FrameKind::Policy => {}
                 FrameKind::Delta | FrameKind::Snapshot | FrameKind::Urgent => {
                     // The newest log tells the time; another one may have had another clock.
-                    held.as_of = match header.epoch.cmp(&held.epoch) {
-                        cmp::Ordering::Less => held.as_of,
-                        cmp::Ordering::Equal => held.as_of.max(header.as_of),
-                        cmp::Ordering::Greater => header.as_of,
-                    };
+                    (_, held.as_of) = (held.epoch, held.as_of).max((header.epoch, header.as_of));
                     (held.epoch, held.cursor) = (held.epoch, held.cursor).max((header.epoch, header.upto));
                 }
             }

@@ -13,6 +13,8 @@ use shared::{
     time::Timestamp,
 };
 
+mod overtaking;
+
 use super::*;
 use crate::{
     config::{Hub, secrets::MasterKey},
@@ -301,80 +303,6 @@ async fn two_readers_do_not_take_an_entry_twice() {
     sync(&other, &mut replica).await;
     assert_eq!(sync(&one, &mut replica).await, Accepted::Advanced);
     assert_eq!(replica.position().cursor, Cursor(50));
-}
-
-/// I1, I5: what a slow link still has to carry goes in pieces, of which the last alone says how fresh its receiver is, and a floor of
-/// a wide scope overtakes them.
-#[tokio::test]
-async fn pieces_vouch_for_nothing_before_the_last_and_a_wide_floor_overtakes() {
-    let store = FaultyStore::new();
-    let (one, mut replica) = (feed(&store).await, Replica::new());
-    sync(&one, &mut replica).await;
-    let before = replica.freshness();
-    let session = |number: u128| {
-        let id = shared::id::SessionId::from_random(number.to_be_bytes());
-        Floor { key: FloorKey::session(&id), ..floor(1, 5) }
-    };
-    let tenant = Floor { key: FloorKey::tenant(&"acme".parse().unwrap()), ..floor(1, 5) };
-    let floors: Vec<Floor> = (0..3_000).map(session).chain([tenant]).collect();
-    one.store.append(&floors).await.unwrap();
-    follow(&one).await;
-
-    let mut pieces = pieces::Pieces::new();
-    let piece = pieces.next(&one, replica.position()).unwrap();
-    take(&one, &mut replica, &piece.frames);
-    assert!(holds(&replica, tenant), "with the first piece");
-    assert!(holds(&replica, session(0)) && !holds(&replica, session(2_999)));
-    assert_eq!(replica.position().cursor, Cursor(512));
-    assert_eq!(replica.freshness(), before);
-    // Fast, so that the next is larger; slow, so that it is smaller; and nothing overtakes twice.
-    let sizes = [(1, 1_024), (2_000, 512), (300, 512)].map(|(took, floors)| {
-        pieces.taken(&piece, Duration::from_millis(took));
-        let (after, next) = (replica.position(), pieces.next(&one, replica.position()).unwrap());
-        take(&one, &mut replica, &next.frames);
-        assert_eq!(replica.freshness(), before);
-        let sent = replica.position().cursor.0 - after.cursor.0;
-        assert_eq!((sent, next.frames.len()), (floors, 112 + 28 * floors as usize));
-        sent
-    });
-    assert_eq!(sizes.len(), 3);
-    while replica.position() != one.position() {
-        let next = pieces.next(&one, replica.position()).unwrap();
-        take(&one, &mut replica, &next.frames);
-    }
-    assert!(floors.iter().all(|floor| holds(&replica, *floor)));
-    assert_eq!(replica.freshness(), Freshness::AsOf(one.read().as_of));
-}
-
-/// The same for a hub that needs a snapshot.
-#[tokio::test]
-async fn a_snapshot_goes_part_by_part_and_a_wide_floor_overtakes() {
-    let store = FaultyStore::new();
-    let session = |number: u128| {
-        let id = shared::id::SessionId::from_random(number.to_be_bytes());
-        Floor { key: FloorKey::session(&id), ..floor(1, 5) }
-    };
-    let floors: Vec<Floor> = (0..3_000).map(session).collect();
-    let (one, mut replica, mut pieces) = (feed(&store).await, Replica::new(), pieces::Pieces::new());
-    one.store.append(&floors).await.unwrap();
-    follow(&one).await;
-    let first = pieces.next(&one, replica.position()).unwrap();
-    take(&one, &mut replica, &first.frames);
-    let tenant = Floor { key: FloorKey::tenant(&"acme".parse().unwrap()), ..floor(1, 5) };
-    raise(&one, tenant).await;
-    follow(&one).await;
-    let second = pieces.next(&one, replica.position()).unwrap();
-    take(&one, &mut replica, &second.frames);
-    assert!(holds(&replica, tenant));
-    assert_eq!(replica.freshness(), Freshness::Unsynced, "parts are missing");
-    assert!(first.frames.len().max(second.frames.len()) < 40_000);
-    for _ in 0..2 {
-        let next = pieces.next(&one, replica.position()).unwrap();
-        take(&one, &mut replica, &next.frames);
-    }
-    assert_eq!(replica.position(), one.position());
-    assert!(floors.iter().all(|floor| holds(&replica, *floor)));
-    assert_eq!(replica.freshness(), Freshness::AsOf(one.read().as_of));
 }
 
 /// A hub that answers as it is told to, and counts what it is sent.
