@@ -192,6 +192,16 @@ impl TestGate {
         Ok(self.request(Method::GET, path).bearer_auth(token).send().await?.status().as_u16())
     }
 
+    /// Waits until a request with this token is answered with this status.
+    ///
+    /// # Errors
+    ///
+    /// It is not in time.
+    pub async fn comes_to_answer(&self, path: &str, token: &str, status: u16) -> anyhow::Result<()> {
+        let is_so = async || (self.status_of(path, token).await.ok()? == status).then_some(());
+        eventually(&format!("{path} to be answered {status}"), is_so).await
+    }
+
     /// What the gate says of itself.
     ///
     /// # Errors

@@ -103,8 +103,7 @@ async fn a_gate_with_both_feed_keys_lives_through_the_switch() -> Tested {
         let switched = Instant::now();
         end(&origin, &after).await?;
         refused(&gate, &after).await?;
-        let bound = async || (late.status_of("/app/x", &kept.access).await.ok()? == 503).then_some(());
-        eventually("the bound of the gate with the old key", bound).await?;
+        late.comes_to_answer("/app/x", &kept.access, 503).await?;
         // Longer than a gate goes on that hears nothing any more: 3 s and half a second of skew.
         eventually("its bound", async || (switched.elapsed() > Duration::from_secs(4)).then_some(())).await?;
         stop.store(true, Ordering::Relaxed);
@@ -119,8 +118,7 @@ async fn a_gate_with_both_feed_keys_lives_through_the_switch() -> Tested {
     gate.restart_with("FEED_KEYS", &new).await?;
     gate.ready().await?;
     // What the hub kept may be older than the route allows, until the origin pushes again.
-    let admitted = async || (gate.status_of("/app/x", &kept.access).await.ok()? == 200).then_some(());
-    eventually("frames of the new key", admitted).await?;
+    gate.comes_to_answer("/app/x", &kept.access, 200).await?;
     for ended in [&before, &after] {
         assert_eq!(gate.status_of("/app/x", &ended.access).await?, 401);
     }

@@ -188,8 +188,7 @@ async fn the_hub_hands_out_the_floors_that_it_holds() -> Tested {
     let (ended, kept) = (setting.open("erin").await?, setting.open("erin").await?);
     let path = format!("/v1/sessions/{}/revoke", ended.session);
     assert_eq!(setting.origin.manage(Method::POST, &path, json!({})).await?.0, 200);
-    let refused = async || (setting.gate.status_of("/app/x", &ended.access).await.ok()? == 401).then_some(());
-    eventually("the refusal", refused).await?;
+    setting.gate.comes_to_answer("/app/x", &ended.access, 401).await?;
 
     let held = "/.portcullis/hubs/local/frames?epoch=0&after=0&keys=0";
     let answer = setting.gate.request(Method::GET, held).send().await?;

@@ -1,8 +1,6 @@
 //! What a browser sees and does with its own session, through the gate on the application's host.
 
-use portcullis_tests::{
-    GatePlace, GateSettings, Opened, POLICY, Setting, TestGate, TestOrigin, eventually, set_cookies,
-};
+use portcullis_tests::{GatePlace, GateSettings, Opened, POLICY, Setting, TestGate, TestOrigin, set_cookies};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -97,8 +95,7 @@ async fn a_user_lists_the_own_devices_and_ends_one() -> Tested {
     let cross = cross.header("cookie", laptop.cookies()).header("origin", "https://evil.example").send().await?;
     assert_eq!(cross.status(), 403, "CSR-01");
     assert_eq!(ask(&setting.gate, Method::POST, &end(&phone.session), &laptop.cookies()).await?.status(), 204);
-    let refused = async || (setting.gate.status_of("/app/x", &phone.access).await.ok()? == 401).then_some(());
-    eventually("the refusal", refused).await?;
+    setting.gate.comes_to_answer("/app/x", &phone.access, 401).await?;
     assert_eq!(setting.gate.status_of("/app/x", &laptop.access).await?, 200);
     setting.origin.stop().await;
     Ok(())
@@ -118,8 +115,7 @@ async fn signing_out_ends_the_session_before_the_cookies_go() -> Tested {
     assert_eq!(answer.headers()["clear-site-data"].to_str()?, r#""cache", "cookies", "storage""#);
     let lines = set_cookies(&answer);
     assert!(lines.len() == 2 && lines.iter().all(|line| line.ends_with("; Max-Age=0")), "{lines:?}");
-    let refused = async || (setting.gate.status_of("/app/x", &opened.access).await.ok()? == 401).then_some(());
-    eventually("the refusal", refused).await?;
+    setting.gate.comes_to_answer("/app/x", &opened.access, 401).await?;
     assert_eq!(setting.origin.refresh(&opened.refresh, "web").await?.0, 400);
     assert_eq!(
         ask(&setting.gate, Method::POST, "/sign-out", &opened.cookies()).await?.status(),
@@ -225,8 +221,7 @@ async fn a_navigation_without_a_session_goes_where_one_signs_in() -> Tested {
 
     let path = format!("/v1/sessions/{}/revoke", opened.session);
     assert_eq!(setting.origin.manage(Method::POST, &path, json!({})).await?.0, 200);
-    let over = async || (setting.gate.status_of("/page/a", &opened.access).await.ok()? == 401).then_some(());
-    eventually("the end", over).await?;
+    setting.gate.comes_to_answer("/page/a", &opened.access, 401).await?;
     let dead = ask(Method::GET, "/page/a", "navigate", &cookies).await?;
     assert_eq!(place(&dead), (303, sign_in("%2Fpage%2Fa"), 2));
     assert!(set_cookies(&dead).iter().all(|line| line.ends_with("; Max-Age=0")));
@@ -261,8 +256,7 @@ async fn a_renewal_of_before_a_change_is_made_anew() -> Tested {
     assert_eq!((joined.status().as_u16(), access(&joined)), (200, access(&first)), "one exchange for both");
     let roles = json!({ "roles": ["admin"] });
     assert_eq!(setting.origin.manage(Method::PUT, "/v1/subjects/fred/roles", roles).await?.0, 200);
-    let refused = async || (setting.gate.status_of("/app/x", &access(&first)).await.ok()? == 401).then_some(());
-    eventually("the refusal of the old roles", refused).await?;
+    setting.gate.comes_to_answer("/app/x", &access(&first), 401).await?;
     let anew = renew("/app/admin/x").await?;
     assert_eq!(anew.status(), 200);
     assert_ne!(access(&anew), access(&first));

@@ -51,18 +51,14 @@ async fn gates_and_hubs_go_on_when_the_store_moves() -> Tested {
     eventually("the gate to follow the other log", follows).await?;
 
     // Until the origin vouches for the other log a slow machine may count the gate as stale.
-    let answers = async |access: &str, status| {
-        let is_so = async || (gate.status_of("/app/x", access).await.ok()? == status).then_some(());
-        eventually("the gate to judge by the other log", is_so).await
-    };
-    answers(&ended.access, 401).await?;
+    gate.comes_to_answer("/app/x", &ended.access, 401).await?;
     assert!(!origin.is_active(&ended.access).await?);
     assert_eq!(origin.refresh(&ended.refresh, "web").await?.0, 400);
-    answers(&kept.access, 200).await?;
+    gate.comes_to_answer("/app/x", &kept.access, 200).await?;
     let (status, renewed) = origin.refresh(&kept.refresh, "web").await?;
     assert_eq!(status, 200, "{renewed}");
     let renewed = Opened { access: text(&renewed, "access_token").to_owned(), ..kept };
-    answers(&renewed.access, 200).await?;
+    gate.comes_to_answer("/app/x", &renewed.access, 200).await?;
     revoke(&origin, &gate, &renewed).await?;
     origin.stop().await;
     Ok(())
@@ -169,8 +165,7 @@ async fn a_backup_revives_nobody() -> Tested {
     let (status, _) = origin.manage(Method::POST, "/v1/subjects/carol/revoke", json!({})).await?;
     assert_eq!(status, 200);
     let (_, renewed) = origin.refresh(&kept.refresh, "web").await?;
-    let refuses = async || (gate.status_of("/app/x", &of_carol.access).await.ok()? == 401).then_some(());
-    eventually("the gate to refuse carol", refuses).await?;
+    gate.comes_to_answer("/app/x", &of_carol.access, 401).await?;
     let config = origin.stop().await;
     redis.replace(Some(&backup)).await?;
     let origin = TestOrigin::start_again(config).await?;
@@ -182,8 +177,7 @@ async fn a_backup_revives_nobody() -> Tested {
     }
     let (status, renewed) = origin.refresh(text(&renewed, "refresh_token"), "web").await?;
     assert_eq!(status, 200, "{renewed}");
-    let ready = async || (gate.status_of("/app/x", text(&renewed, "access_token")).await.ok()? == 200).then_some(());
-    eventually("the gate to admit alice", ready).await?;
+    gate.comes_to_answer("/app/x", text(&renewed, "access_token"), 200).await?;
     origin.stop().await;
     Ok(())
 }
