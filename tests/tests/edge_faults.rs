@@ -49,3 +49,8 @@ async fn heartbeats_without_data_make_nobody_fresh() -> anyhow::Result<()> {
 async fn another_origin_takes_over() -> anyhow::Result<()> {
     is_good("takes over").await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_tenant_overtakes_on_a_slow_line() -> anyhow::Result<()> {
+    is_good("fast again").await
+}

@@ -10,7 +10,10 @@ use anyhow::Context as _;
 use reqwest::Client;
 use tokio::time::sleep;
 
-use super::{EdgeCounts, world::World};
+use super::{
+    EdgeCounts,
+    world::{BOUND, World},
+};
 use crate::eventually;
 
 type Run = Pin<Box<dyn Future<Output = anyhow::Result<EdgeCounts>>>>;
@@ -36,12 +39,18 @@ impl EdgeCase {
 }
 
 /// All of them.
-pub const EDGE_CASES: [EdgeCase; 5] = [
+pub const EDGE_CASES: [EdgeCase; 7] = [
     case("hub and gate killed every 5 s", false, |program| Box::pin(killed(program))),
     case("gate and hub come back with nothing while the origin is stopped", true, |program| Box::pin(emptied(program))),
     case("data held for 10 s while heartbeats pass", true, |program| Box::pin(held(program))),
     case("origin stopped for 30 s", false, |program| Box::pin(stopped(program))),
     case("the origin that pushes killed, another one takes over", true, |program| Box::pin(taken_over(program))),
+    case("30,000 revocations on a line of 256 kbit/s, and it is fast again", true, |program| {
+        Box::pin(slow_line(program, 30_000, true))
+    }),
+    case("100,000 revocations over a line of 256 kbit/s", false, |program| {
+        Box::pin(slow_line(program, 100_000, false))
+    }),
 ];
 
 const fn case(name: &'static str, is_quick: bool, run: fn(PathBuf) -> Run) -> EdgeCase {
@@ -130,6 +139,54 @@ async fn taken_over(program: PathBuf) -> anyhow::Result<EdgeCounts> {
     world.expect(took < TAKEOVER_MAX, "the other origin takes over too late");
     world.finish().await
 }
+
+/// I1, I5: while the line has still to carry most of what was ended, no route that denies admits anybody, and the end of a tenant
+/// is known within [`OVERTAKES_MAX`] by a route that goes on; there others pass.
+async fn slow_line(program: PathBuf, count: usize, is_mended: bool) -> anyhow::Result<EdgeCounts> {
+    let world = World::start(&program, 1).await?;
+    let (ended, good) = (world.open_in(Some("acme")).await?, world.open_in(Some("globex")).await?);
+    for path in ["/app/x", "/relaxed/x"] {
+        world.gate.comes_to_answer(path, &ended, 200).await?;
+        world.gate.comes_to_answer(path, &good, 200).await?;
+    }
+    world.slow(Some(LINE_BITS_PER_S));
+    let begun = Instant::now();
+    let head = world.revoke(count).await?;
+    let is_far = async || anyhow::Ok(head.saturating_sub(world.cursor_of_gate().await?) > head / 2);
+    let acknowledged = world.end_tenant("acme").await?;
+    world.gate.comes_to_answer("/relaxed/x", &ended, 401).await?;
+    let took = acknowledged.elapsed();
+    world.note(format!("a tenant's end overtook after {took:.1?}"));
+    world.expect(took < OVERTAKES_MAX, "the end of a tenant waits behind those of sessions");
+    world.expect(is_far().await?, "the gate knows most of it already, so nothing was overtaken");
+    world.expect(world.gate.status_of("/relaxed/x", &good).await? == 200, "another tenant is refused");
+    world.gate.comes_to_answer("/app/x", &good, 503).await?;
+    world.expect(acknowledged.elapsed() < BOUND * 2, "a gate that lacks floors is not stale");
+    world.expect(world.gate.status_of("/app/x", &ended).await? == 401, "what is known to have ended is not refused");
+    world.expect(is_far().await?, "the gate knew most of it before it was stale");
+    if is_mended {
+        world.slow(None);
+    } else {
+        while world.cursor_of_gate().await? < head {
+            anyhow::ensure!(begun.elapsed() < CARRIED_MAX, "the line never carried it");
+            world.expect(world.gate.status_of("/relaxed/x", &good).await? == 200, "another tenant is refused");
+            sleep(Duration::from_millis(500)).await;
+        }
+        world.note(format!("all of it carried after {:.1?}", begun.elapsed()));
+    }
+    world.recovers(&good).await?;
+    world.expect(world.gate.status_of("/relaxed/x", &ended).await? == 401, "the end of a tenant was forgotten");
+    world.finish().await
+}
+
+/// A line that is thin for a data centre.
+const LINE_BITS_PER_S: u64 = 256_000;
+
+/// A piece that is on its way takes half a second, another one as long, and a busy machine some more.
+const OVERTAKES_MAX: Duration = Duration::from_secs(5);
+
+/// Of 100,000 floors the line has 90 s to carry, beside heartbeats and what clients end meanwhile.
+const CARRIED_MAX: Duration = Duration::from_secs(180);
 
 /// The lease lasts five seconds and is looked for every second; a busy machine takes longer.
 const TAKEOVER_MAX: Duration = Duration::from_secs(15);

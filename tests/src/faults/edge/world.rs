@@ -3,27 +3,39 @@
 use std::{
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use ::origin::{
     config::{Config, StoreUrl, secrets::MasterKey},
     server::{open_keys, open_store},
+    store::AnyStore,
 };
 use anyhow::Context as _;
 use fastrand::Rng;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
+use shared::{
+    id::SessionId,
+    revocation::{Floor, FloorKey, Version},
+    time::Timestamp,
+};
 use tokio::{task::JoinSet, time::sleep};
 
-use super::{EdgeCounts, link::Link};
+use super::{
+    EdgeCounts,
+    link::{Downward, Line, Link},
+};
 use crate::{
     GatePlace, GateSettings, MANAGEMENT_KEY, MASTER_KEY, POLICY, TestGate, TestRedis, TestUpstream, eventually,
     faults::process::{OriginProcess, Plan},
 };
 
 /// What the route `/app/*` allows, and the skew that is declared.
-const BOUND: Duration = Duration::from_millis(3_500);
+pub(super) const BOUND: Duration = Duration::from_millis(3_500);
+
+/// How long the floors of sessions that nobody asks for are remembered.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3_600);
 
 /// Clients that ask the gate at the same time.
 const CLIENTS: u64 = 4;
@@ -43,6 +55,8 @@ pub(super) struct World {
     pub(super) gate: TestGate,
     link: Link,
     back: Link,
+    line: Arc<Line>,
+    store: Arc<AnyStore>,
     told: Arc<Told>,
     clients: JoinSet<()>,
     _upstream: TestUpstream,
@@ -86,7 +100,8 @@ impl World {
         let place = GatePlace::new(POLICY)?;
         let hub = place.hub();
         let (address, path) = hub.url.split_once("/.portcullis").context("the address of the hub")?;
-        let link = Link::to(address).await?;
+        let line = Line::new();
+        let link = Link::to(address, Arc::clone(&line), Downward::Requests).await?;
         let mut config = Config::default();
         config.store.url = StoreUrl::from(redis.url());
         config.feed.heartbeat_ms = 500;
@@ -94,13 +109,14 @@ impl World {
             name: hub.name.clone(),
             url: format!("{}/.portcullis{path}", link.address()),
         }];
-        let keys = open_keys(&open_store(&config).await?, &config, &MasterKey::new(MASTER_KEY)).await?;
+        let store = open_store(&config).await?;
+        let keys = open_keys(&store, &config, &MasterKey::new(MASTER_KEY)).await?;
         let mut started = Vec::new();
         for _ in 0..origins {
             started.push(OriginProcess::start(Plan::new(program.to_owned(), &config, 0.into())?).await?);
         }
         let base = started.first().context("no origin")?.base();
-        let back = Link::to(&base).await?;
+        let back = Link::to(&base, Arc::clone(&line), Downward::Answers).await?;
         let upstream = TestUpstream::start().await?;
         let settings = GateSettings::default()
             .with("HUB_NAME", "local")
@@ -118,7 +134,8 @@ impl World {
         for number in 0..CLIENTS {
             clients.spawn(ask(Arc::clone(&told), gate.base().to_owned(), Rng::with_seed(number)));
         }
-        let world = Self { origins: started, gate, _redis: redis, link, back, told, clients, _upstream: upstream };
+        let world =
+            Self { origins: started, gate, link, back, line, store, told, clients, _upstream: upstream, _redis: redis };
         world.goes_on().await?;
         Ok(world)
     }
@@ -145,6 +162,41 @@ impl World {
         self.back.hold(holds);
     }
 
+    /// How many bits a second go from the origins to the hub; none for a line that takes no time.
+    pub(super) fn slow(&self, bits_per_s: Option<u64>) {
+        self.line.is_slow(bits_per_s);
+    }
+
+    /// Puts the ends of so many sessions that nobody asks for into the log; where it ends then.
+    pub(super) async fn revoke(&self, count: usize) -> anyhow::Result<u64> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let forget_at = Timestamp::from_secs(now.as_secs()).saturating_add(FORGOTTEN_AFTER);
+        let (mut rng, mut end) = (Rng::with_seed(0), 0);
+        let mut end_of = || {
+            let key = FloorKey::session(&SessionId::from_random(rng.u128(..).to_be_bytes()));
+            Floor { key, lowest: Version::ENDED, forget_at }
+        };
+        let floors: Vec<Floor> = (0..count).map(|_| end_of()).collect();
+        for some in floors.chunks(1_000) {
+            end = self.store.append(some).await?.0;
+        }
+        Ok(end)
+    }
+
+    /// Ends every session of a tenant; returns when that was acknowledged.
+    pub(super) async fn end_tenant(&self, tenant: &str) -> anyhow::Result<Instant> {
+        let url = format!("{}/v1/tenants/{tenant}/revoke", self.told.state().base);
+        let request = client()?.post(url).bearer_auth(MANAGEMENT_KEY).json(&json!({}));
+        request.send().await?.error_for_status()?;
+        Ok(Instant::now())
+    }
+
+    /// Up to where the gate knows the log.
+    pub(super) async fn cursor_of_gate(&self) -> anyhow::Result<u64> {
+        let status = self.gate.status().await?;
+        Ok(status["cursor"].as_str().context("no cursor")?.parse()?)
+    }
+
     /// Sessions are opened and ended at another origin from now on.
     pub(super) fn use_origin(&self, number: usize) {
         if let Some(origin) = self.origins.get(number) {
@@ -154,9 +206,14 @@ impl World {
 
     /// The token of a session that the clients do not know.
     pub(super) async fn open(&self) -> anyhow::Result<String> {
+        self.open_in(None).await
+    }
+
+    /// As [`Self::open`], in a tenant.
+    pub(super) async fn open_in(&self, tenant: Option<&str>) -> anyhow::Result<String> {
         let base = self.told.state().base.clone();
         let client = client()?;
-        let open = async || open(&client, &base).await.ok();
+        let open = async || open(&client, &base, tenant).await.ok();
         Ok(eventually("a session", open).await?.token)
     }
 
@@ -201,7 +258,7 @@ async fn open_and_end(told: Arc<Told>) {
     for turn in 0_usize.. {
         sleep(PAUSE).await;
         let base = told.state().base.clone();
-        let Ok(session) = open(&client, &base).await else { continue };
+        let Ok(session) = open(&client, &base, None).await else { continue };
         let index = {
             let mut state = told.state();
             state.sessions.push(session);
@@ -213,8 +270,12 @@ async fn open_and_end(told: Arc<Told>) {
     }
 }
 
-async fn open(client: &Client, base: &str) -> anyhow::Result<Session> {
-    let body = json!({ "subject": "alice", "client_id": "web", "roles": ["member"] });
+async fn open(client: &Client, base: &str, tenant: Option<&str>) -> anyhow::Result<Session> {
+    let subject = tenant.map_or_else(|| "alice".to_owned(), |tenant| format!("alice-of-{tenant}"));
+    let mut body = json!({ "subject": subject, "client_id": "web", "roles": ["member"] });
+    if let Some(tenant) = tenant {
+        body["tenant"] = tenant.into();
+    }
     let request = client.post(format!("{base}/v1/sessions")).bearer_auth(MANAGEMENT_KEY).json(&body);
     let opened: Value = serde_json::from_slice(&request.send().await?.error_for_status()?.bytes().await?)?;
     let text = |name: &str| opened[name].as_str().map(str::to_owned).context("not a session");
