@@ -255,6 +255,8 @@ fn client(config: &Config) -> anyhow::Result<reqwest::Client> {
     }
     client
         .timeout(config.feed.push_timeout())
+        // Where the whole of an answer is given longer, each part of it is not.
+        .read_timeout(config.feed.push_timeout())
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .tcp_nodelay(true)

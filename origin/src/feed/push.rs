@@ -18,12 +18,13 @@ use metrics::{counter, gauge, histogram};
 use reqwest::{StatusCode, header};
 use serde::Deserialize;
 use shared::feed::{Cursor, Epoch};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Interval};
 
 use super::{
     BodyError, Feed, Position, body_of,
     lease::{Lease, RENEWAL},
     pieces::{Piece, Pieces},
+    rejoin::Patience,
 };
 use crate::{
     config::Hub,
@@ -101,7 +102,7 @@ pub(super) async fn run(
                 () = super::until(&mut stop) => return,
             }
         }
-        let pause = match task.push().await {
+        let pause = match push(&mut task, &mut lease, &mut renewals).await {
             Ok(()) => {
                 (pauses, failures) = (self::pauses(), 0);
                 // Something new may have come in while the last push was under way.
@@ -134,6 +135,20 @@ pub(super) async fn run(
                     task.push_the_last().await;
                     return lease.release(&task.feed.store).await;
                 }
+            }
+        }
+    }
+}
+
+/// One push. The lease is renewed meanwhile, since all that a hub holds can take a slow line long.
+async fn push(task: &mut Task, lease: &mut Lease, renewals: &mut Interval) -> Result<(), PushError> {
+    let feed = Arc::clone(&task.feed);
+    let mut pushed = pin!(task.push());
+    loop {
+        tokio::select! {
+            done = &mut pushed => return done,
+            _ = renewals.tick() => {
+                lease.is_held(&feed.store).await;
             }
         }
     }
@@ -209,7 +224,7 @@ impl Task {
         self.feed.follow(Duration::ZERO).await?;
         let own = self.feed.position();
         if hub.epoch != own.epoch || hub.cursor > own.cursor {
-            match self.feed.rejoin_from(&self.hub, &self.client).await {
+            match self.feed.rejoin_from(&self.hub, &self.client, Patience::WhileItComes).await {
                 Err(error) if error.may_pass() => return Err(error.into()),
                 Err(error) => tracing::warn!(event = "feed_rejoin_failed", hub = self.hub.name, reason = %error),
                 Ok(()) => {}

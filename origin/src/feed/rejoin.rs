@@ -27,6 +27,9 @@ use crate::{
 /// What a hub keeps at most: a snapshot of a million floors, and as much again in deltas.
 const ANSWER_BYTES_MAX: usize = 64 * FRAME_BYTES_MAX;
 
+/// How long a hub may take to tell all of it, while some of it keeps coming: 64 MiB at a megabit a second.
+const ANSWER_MAX: Duration = Duration::from_secs(600);
+
 /// Pause after the store did not take what the hubs hold.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -45,6 +48,15 @@ pub(super) enum RejoinError {
     Feed(#[from] FeedError),
     #[error(transparent)]
     Keys(#[from] KeysError),
+}
+
+/// How long a hub is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// All of the answer within the time of a push: others wait for it.
+    Short,
+    /// As long as some of it keeps coming within that time.
+    WhileItComes,
 }
 
 /// What signed frames say: floors, and the furthest position in the newest log among them.
@@ -99,7 +111,7 @@ impl Feed {
     ///
     /// The store.
     pub(super) async fn rejoin_all(&self, hubs: &[Hub], client: &reqwest::Client) -> Result<(), FeedError> {
-        let asked = hubs.iter().map(|hub| self.rejoin_from(hub, client));
+        let asked = hubs.iter().map(|hub| self.rejoin_from(hub, client, Patience::Short));
         for (hub, rejoined) in hubs.iter().zip(join_all(asked).await) {
             match rejoined {
                 Ok(()) => {}
@@ -124,8 +136,13 @@ impl Feed {
 
     /// Joins what a hub holds; the store gets what it lacks. A store whose log is older or shorter than the hub proves it
     /// was gets another epoch, and so does one whose clock was set back since the hub heard of it.
-    pub(super) async fn rejoin_from(&self, hub: &Hub, client: &reqwest::Client) -> Result<(), RejoinError> {
-        let bytes = ask(hub, client).await?;
+    pub(super) async fn rejoin_from(
+        &self,
+        hub: &Hub,
+        client: &reqwest::Client,
+        patience: Patience,
+    ) -> Result<(), RejoinError> {
+        let bytes = ask(hub, client, patience).await?;
         let held = self.read_frames(&bytes)?;
         let snapshot = self.store.snapshot().await.map_err(FeedError::from)?;
         let is_contradicted = held.epoch == snapshot.epoch
@@ -167,8 +184,11 @@ impl Feed {
     }
 }
 
-async fn ask(hub: &Hub, client: &reqwest::Client) -> Result<Vec<u8>, RejoinError> {
-    let request = client.get(&hub.url).query(&[("epoch", "0"), ("after", "0"), ("keys", "0")]);
+async fn ask(hub: &Hub, client: &reqwest::Client, patience: Patience) -> Result<Vec<u8>, RejoinError> {
+    let mut request = client.get(&hub.url).query(&[("epoch", "0"), ("after", "0"), ("keys", "0")]);
+    if patience == Patience::WhileItComes {
+        request = request.timeout(ANSWER_MAX);
+    }
     let response = request.send().await.map_err(|_| RejoinError::Unreachable)?;
     if response.status() != StatusCode::OK {
         return Err(RejoinError::Status(response.status()));

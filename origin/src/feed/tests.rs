@@ -6,6 +6,7 @@ use std::{
 };
 
 use axum::{Router, extract::State as Shared, http::StatusCode, routing::post};
+use futures_util::StreamExt as _;
 use shared::{
     feed::{Epoch, UnverifiedFrame},
     replica::{Accepted, Freshness, Replica},
@@ -384,6 +385,38 @@ async fn floors_come_back_from_a_hub() {
         assert!(replica.position().epoch >= Epoch(2), "{lost}: positions of before mean nothing any more");
         assert!(matches!(replica.freshness(), Freshness::AsOf(_)));
     }
+}
+
+/// I1: a slow line delays what the store lost, and does not keep it away: before a push the hub is heard out.
+#[tokio::test]
+async fn floors_come_back_over_a_slow_line() {
+    let store = FaultyStore::new();
+    let one = feed(&store).await;
+    raise(&one, floor(1, 5)).await;
+    follow(&one).await;
+    let frames = one.snapshot_frames().await.unwrap();
+    store.lose_log(Epoch(2));
+    let next = feed(&store).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hub = Hub { name: "slow".to_owned(), url: format!("http://{}/frames", listener.local_addr().unwrap()) };
+    let show = move || {
+        let pieces: Vec<Vec<u8>> = frames.chunks(frames.len().div_ceil(12)).map(<[u8]>::to_vec).collect();
+        let pieces = futures_util::stream::iter(pieces).then(|piece| async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Ok::<_, std::convert::Infallible>(piece)
+        });
+        std::future::ready(axum::body::Body::from_stream(pieces))
+    };
+    let stands = r#"{"epoch":"1","cursor":"1","keys":"0","policy":"0"}"#;
+    let router = Router::new().route("/frames", post(async move || stands).get(show));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let mut config = Config { hubs: vec![hub.clone()], ..config() };
+    config.feed.push_timeout_ms = 600;
+
+    rejoin(&next, &config).await.unwrap();
+    assert_eq!(next.store.snapshot().await.unwrap().floors, [], "an origin that starts does not wait that long");
+    push::failures(hub, Arc::clone(&next), client(&config).unwrap(), 2).await;
+    assert_eq!(next.store.snapshot().await.unwrap().floors, [floor(1, 5)]);
 }
 
 /// The twin: frames that our key did not sign bring nothing, and a hub that is not there is passed over.
