@@ -27,6 +27,7 @@ pub mod identity;
 pub mod jws;
 pub mod keys;
 pub mod path;
+pub mod pieces;
 pub mod policy;
 #[cfg(feature = "policy-text")]
 pub mod policy_text;

@@ -2,6 +2,7 @@
 
 use shared::{
     feed::{Cursor, Epoch, FRAME_FLOORS_MAX, FrameKind, Header, assemble, encode_floors},
+    pieces::overtaking,
     revocation::Floor,
     time::Timestamp,
 };
@@ -71,23 +72,16 @@ impl Feed {
         position: Position,
         sent: (Epoch, Cursor),
     ) -> Result<((Epoch, Cursor), Vec<u8>), FeedError> {
-        let is_wide = |floor: &Floor| floor.key.is_wide();
         let (header, floors) = {
             let state = self.read();
             let header = Header { kind: FrameKind::Urgent, after: Cursor(0), ..state.header() };
-            let in_log = |after| state.recent.since(after).map(|floors| floors.filter(is_wide));
-            if sent.0 == state.epoch && in_log(sent.1).is_some_and(|mut news| news.next().is_none()) {
-                return Ok(((header.epoch, header.upto), Vec::new()));
-            }
-            let since = if position.epoch == state.epoch { in_log(position.cursor) } else { None };
-            let floors: Vec<Floor> = match since {
-                Some(floors) => floors.take(FRAME_FLOORS_MAX + 1).collect(),
-                None => state.floors.iter().filter(is_wide).take(FRAME_FLOORS_MAX + 1).collect(),
-            };
-            (header, floors)
+            let in_log =
+                |(epoch, after): (Epoch, Cursor)| if epoch == state.epoch { state.recent.since(after) } else { None };
+            let log = in_log((position.epoch, position.cursor));
+            let all = log.is_none().then(|| state.floors.iter()).into_iter().flatten();
+            (header, overtaking(in_log(sent), log.into_iter().flatten().chain(all)))
         };
-        let is_sent = !floors.is_empty() && floors.len() <= FRAME_FLOORS_MAX;
-        let frame = if is_sent { self.floors_frame(&header, &floors)? } else { Vec::new() };
+        let frame = if floors.is_empty() { Vec::new() } else { self.floors_frame(&header, &floors)? };
         Ok(((header.epoch, header.upto), frame))
     }
 

@@ -5,25 +5,16 @@
 use std::time::Duration;
 
 use shared::{
-    feed::{Cursor, Epoch, FRAME_FLOORS_MAX, Header},
+    feed::{Cursor, Epoch, Header},
+    pieces::PieceSize,
     replica::Position,
     revocation::Floor,
 };
 
 use super::{Feed, FeedError};
 
-/// Floors of the first piece: 14 KiB, half a second at 256 kbit/s.
-const FLOORS_FIRST: usize = 512;
-
-/// The smallest piece, 2 KiB.
-const FLOORS_MIN: usize = 64;
-
 /// Floors in one part of a snapshot: a second at 256 kbit/s. A million floors make about a thousand parts.
 const PART_FLOORS: usize = 1_024;
-
-/// A full piece that took less lets the next one be larger, one that took more than the other makes it smaller.
-const TOOK_MIN: Duration = Duration::from_millis(250);
-const TOOK_MAX: Duration = Duration::from_millis(500);
 
 /// One request to a hub.
 #[derive(Debug)]
@@ -37,8 +28,8 @@ pub(super) struct Piece {
 
 /// What one hub is being sent.
 pub(super) struct Pieces {
-    /// The most floors of the next piece.
-    floors_max: usize,
+    /// Of the next piece.
+    size: PieceSize,
     /// Up to where wide floors were looked for, and sent if there were any.
     urgent: (Epoch, Cursor),
     snapshot: Option<Outgoing>,
@@ -62,7 +53,7 @@ impl Piece {
 
 impl Pieces {
     pub(super) fn new() -> Self {
-        Self { floors_max: FLOORS_FIRST, urgent: (Epoch(0), Cursor(0)), snapshot: None }
+        Self { size: PieceSize::FIRST, urgent: (Epoch(0), Cursor(0)), snapshot: None }
     }
 
     /// The next piece for a hub at `position`.
@@ -83,30 +74,25 @@ impl Pieces {
 
     /// The hub took in a piece.
     pub(super) fn taken(&mut self, piece: &Piece, took: Duration) {
-        if took > TOOK_MAX {
-            self.floors_max = (self.floors_max / 2).max(FLOORS_MIN);
-        } else if piece.is_full && took < TOOK_MIN {
-            self.floors_max = self.floors_max.saturating_mul(2).min(FRAME_FLOORS_MAX);
-        }
+        self.size = self.size.taken(piece.is_full, took);
     }
 
     /// The hub stands elsewhere than thought, and may have lost the parts and the urgent frame that it was sent.
     pub(super) fn missed(&mut self) {
-        *self = Self { floors_max: self.floors_max, ..Self::new() };
+        *self = Self { size: self.size, ..Self::new() };
     }
 
     /// What the hub took in is not known any more.
     pub(super) fn failed(&mut self) {
-        let slower = (self.floors_max / 2).clamp(FLOORS_MIN, FLOORS_FIRST);
-        *self = Self { floors_max: slower, ..Self::new() };
+        *self = Self { size: self.size.failed(), ..Self::new() };
     }
 
     /// Floors in their order.
     fn floors(&mut self, feed: &Feed, position: Position, own: Position) -> Result<Piece, FeedError> {
         if self.snapshot.is_none()
-            && let Some((header, floors)) = feed.delta_since(position, self.floors_max)
+            && let Some((header, floors)) = feed.delta_since(position, self.size.floors_max())
         {
-            let is_full = floors.len() >= self.floors_max;
+            let is_full = floors.len() >= self.size.floors_max();
             let end = Position { epoch: header.epoch, cursor: header.upto, ..own };
             return Ok(Piece { frames: feed.floors_frame(&header, &floors)?, end, is_full });
         }
@@ -121,10 +107,9 @@ impl Pieces {
             }
         };
         let Header { epoch, upto, part, parts, .. } = snapshot.header;
-        let count = u16::try_from(self.floors_max / PART_FLOORS).unwrap_or(u16::MAX).max(1);
-        let end = part.saturating_add(count).min(parts);
-        let mut frames = Vec::new();
-        for part in part..end {
+        let piece = self.size.parts(PART_FLOORS, part, parts);
+        let (end, mut frames) = (piece.end, Vec::new());
+        for part in piece {
             frames.extend(feed.part_frame(Header { part, ..snapshot.header }, &snapshot.floors, PART_FLOORS)?);
         }
         if end >= parts {
