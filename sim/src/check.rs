@@ -31,6 +31,8 @@ pub struct Report {
     pub agreements: u64,
     /// Gates that said that their clock is behind.
     pub clocks_reported: u64,
+    /// Gates that knew of a tenant's end while their hub was far from the head.
+    pub overtook: u64,
     /// A number that two runs share only if the same happened in both.
     pub fingerprint: u64,
 }
@@ -47,6 +49,7 @@ impl Report {
         self.lost += other.lost;
         self.agreements += other.agreements;
         self.clocks_reported += other.clocks_reported;
+        self.overtook += other.overtook;
         self.fingerprint = self.fingerprint.wrapping_add(other.fingerprint);
     }
 }

@@ -35,6 +35,8 @@ pub(crate) enum Fault {
     Down(Node),
     /// A gate is replaced by an empty one at once.
     Reset(usize),
+    /// What origins send to a hub, or to one of its gates, takes a millisecond for so many bytes.
+    Slow(usize, u64),
 }
 
 /// How many nodes there are.
@@ -43,6 +45,22 @@ pub(crate) struct Sizes {
     pub(crate) origins: usize,
     pub(crate) hubs: usize,
     pub(crate) gates: usize,
+}
+
+impl Sizes {
+    /// The hub of a gate.
+    pub(crate) fn hub_of(self, gate: usize) -> usize {
+        gate % self.hubs
+    }
+
+    /// Whether a node is a hub, or one of its gates.
+    fn is_of(self, node: Node, hub: usize) -> bool {
+        match node {
+            Node::Origin(_) => false,
+            Node::Hub(number) => number == hub,
+            Node::Gate(gate) => self.hub_of(gate) == hub,
+        }
+    }
 }
 
 /// One to three faults.
@@ -79,8 +97,15 @@ pub(crate) enum Fate {
     Held,
 }
 
-/// The fate of a message that is sent now. `is_data` says whether an origin pushes more than a heartbeat.
-pub(crate) fn fate(rng: &mut Rng, faults: &[Fault], from: Node, to: Node, is_data: bool) -> Fate {
+/// The fate of a message of `bytes` that is sent now. `is_data` says whether an origin pushes more than a heartbeat.
+pub(crate) fn fate(
+    rng: &mut Rng,
+    faults: &[Fault],
+    sizes: Sizes,
+    (from, to): (Node, Node),
+    bytes: usize,
+    is_data: bool,
+) -> Fate {
     let (mut delay, mut copies) = (rng.u64(1..15), 1);
     for fault in faults {
         match *fault {
@@ -88,6 +113,9 @@ pub(crate) fn fate(rng: &mut Rng, faults: &[Fault], from: Node, to: Node, is_dat
             Fault::HeldData(hub) if is_data && to == Node::Hub(hub) => return Fate::Held,
             Fault::Loss(one_in) if rng.u32(..one_in) == 0 => return Fate::Lost,
             Fault::Duplication(one_in) if rng.u32(..one_in) == 0 => copies = 2,
+            Fault::Slow(hub, bytes_per_ms) if matches!(from, Node::Origin(_)) && sizes.is_of(to, hub) => {
+                delay += bytes as u64 / bytes_per_ms.max(1);
+            }
             Fault::Reordering(up_to) => delay += rng.u64(..up_to),
             _ => {}
         }

@@ -95,6 +95,8 @@ pub(crate) struct Gate {
     mutant: Option<Mutant>,
     /// What a broken rule makes of freshness and position.
     claimed: Option<(Timestamp, Position)>,
+    /// Whether an urgent frame moved its position or its freshness.
+    pub(crate) moved_by_urgent: bool,
     /// Whether it saw that its clock is behind.
     pub(crate) reported: bool,
     pub(crate) life: u64,
@@ -110,6 +112,7 @@ impl Gate {
             origin_pulls: Pulls::default(),
             mutant,
             claimed: None,
+            moved_by_urgent: false,
             reported: false,
             life: 0,
         }
@@ -148,20 +151,24 @@ impl Gate {
         while !bytes.is_empty() {
             let Ok((frame, rest)) = UnverifiedFrame::split(bytes) else { return false };
             let Ok(frame) = frame.verify(&signatures, &key) else { return false };
+            let before = (self.freshness(), self.position());
             let accepted = self.replica.accept(&frame);
             let header = frame.header();
             let wrongly = match self.mutant {
                 Some(Mutant::FreshOverGaps) => accepted == Accepted::Gap && header.kind == FrameKind::Delta,
                 Some(Mutant::HeartbeatIsData) => frame.is_heartbeat() && accepted == Accepted::Gap,
+                Some(Mutant::UrgentIsData) => header.kind == FrameKind::Urgent,
                 _ => false,
             };
             if wrongly && self.replica.freshness() != Freshness::Unsynced {
                 let cursor = match self.mutant {
-                    Some(Mutant::HeartbeatIsData) => header.upto,
+                    Some(Mutant::HeartbeatIsData | Mutant::UrgentIsData) => header.upto,
                     _ => self.replica.position().cursor,
                 };
                 self.claimed = Some((header.as_of, Position { cursor, ..self.replica.position() }));
             }
+            let is_moved = (self.freshness(), self.position()) != before;
+            self.moved_by_urgent |= header.kind == FrameKind::Urgent && is_moved;
             bytes = rest;
         }
         let clock = self.clock(now);

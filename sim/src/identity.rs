@@ -16,7 +16,7 @@ use shared::{
 use crate::sign::{KIDS, Signatures};
 
 const SUBJECTS: usize = 5;
-const TENANTS: usize = 2;
+pub(crate) const TENANTS: usize = 2;
 const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "app";
 
@@ -105,7 +105,16 @@ impl Identities {
     }
 
     pub(crate) fn open(&mut self, rng: &mut Rng, now: Timestamp) -> Option<AccessToken> {
-        let number = rng.usize(..self.accounts.len().max(1));
+        self.open_for(rng.usize(..self.accounts.len().max(1)), rng, now)
+    }
+
+    /// A session of a tenant.
+    pub(crate) fn open_in(&mut self, tenant: usize, rng: &mut Rng, now: Timestamp) -> Option<AccessToken> {
+        let number = self.accounts.iter().position(|account| account.tenant == Some(tenant))?;
+        self.open_for(number, rng, now)
+    }
+
+    fn open_for(&mut self, number: usize, rng: &mut Rng, now: Timestamp) -> Option<AccessToken> {
         let (client_id, account) = (client()?, self.accounts.get(number)?);
         let mut random = [0; 16];
         rng.fill(&mut random);
@@ -173,6 +182,16 @@ impl Identities {
         Some(self.raise(key, Version::ENDED, now))
     }
 
+    /// Ends sessions whose tokens nobody shows.
+    pub(crate) fn end_many(&mut self, count: u64, rng: &mut Rng, now: Timestamp) -> Vec<Floor> {
+        let end = |_| {
+            let mut random = [0; 16];
+            rng.fill(&mut random);
+            self.raise(FloorKey::session(&SessionId::from_random(random)), Version::ENDED, now)
+        };
+        (0..count).map(end).collect()
+    }
+
     fn set_roles(&mut self, rng: &mut Rng, now: Timestamp) -> Option<Floor> {
         let number = rng.usize(..SUBJECTS);
         let roles: Vec<Role> =
@@ -192,7 +211,7 @@ impl Identities {
         Some(self.raise(key, version, now))
     }
 
-    fn end_tenant(&mut self, number: usize, now: Timestamp) -> Option<Floor> {
+    pub(crate) fn end_tenant(&mut self, number: usize, now: Timestamp) -> Option<Floor> {
         let (id, versions) = self.tenants.get_mut(number)?;
         let key = FloorKey::tenant(id);
         *versions = versions.sessions_ended(self.floors.lowest(&key));

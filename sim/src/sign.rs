@@ -7,6 +7,7 @@ use base64ct::{Base64UrlUnpadded, Encoding as _};
 use shared::{
     feed::{self, Header, SIGNATURE_LEN},
     keys::{KeySet, PublicKey, VerifySignature},
+    revocation::Floor,
     token::Claims,
 };
 
@@ -36,6 +37,10 @@ impl Signatures {
 
     pub(crate) fn frame(self, header: &Header, body: &[u8]) -> Vec<u8> {
         feed::assemble::<()>(header, body, |message| Ok(self.sign(message))).unwrap_or_default()
+    }
+
+    pub(crate) fn floors(self, header: &Header, floors: &[Floor]) -> Vec<u8> {
+        self.frame(header, &feed::encode_floors(floors))
     }
 
     pub(crate) fn token(self, kid: &str, claims: &Claims) -> String {

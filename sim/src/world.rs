@@ -1,5 +1,6 @@
 //! Nodes, messages between them, and the order in which all of it happens.
 
+mod mass;
 mod messages;
 mod nodes;
 mod requests;
@@ -13,12 +14,13 @@ use std::{
 use fastrand::Rng;
 use shared::{
     decision::{Inquiry, Source},
-    hub::Pull,
+    hub::{Pull, Stored},
     policy::{Assurance, OnStale, Route},
     replica::Position,
     time::Timestamp,
 };
 
+use self::mass::Mass;
 use crate::{
     Broken, Plan, Report,
     check::Past,
@@ -26,7 +28,8 @@ use crate::{
     gate::{Gate, SKEW_MAX, route},
     hub::HubNode,
     identity::{Held, Identities},
-    origin::Origin,
+    origin::{Lengths, Origin},
+    pieces::{Piece, Pieces},
     store::Store,
 };
 
@@ -37,6 +40,8 @@ const ROUNDS: u32 = 3;
 const HEARTBEAT_MS: u64 = 1_000;
 const TAIL_MS: u64 = HEARTBEAT_MS / 4;
 const PUSH_TIMEOUT_MS: u64 = 2_000;
+/// Pushes in a row that fail before another origin gets the lease of the hub.
+const FAILURES_MAX: u32 = 3;
 const PAUSE_MS_MIN: u64 = 50;
 const PAUSE_MS_MAX: u64 = 2_000;
 const TICK_MS: u64 = 500;
@@ -66,6 +71,9 @@ enum Event {
     Request(usize),
     Waited { request: u64, turn: u64 },
     Act,
+    EndMany,
+    EndTenant,
+    Overtaken,
     Begin,
     Heal,
     Compare,
@@ -83,7 +91,7 @@ struct Message {
 #[derive(Clone)]
 enum Body {
     Push(Vec<u8>),
-    PushAnswer(Position),
+    PushAnswer(Stored, Position),
     Pull(Pull),
     /// As a pull of what is lacking, answered after the log was read once more.
     PullCurrent(Position),
@@ -92,7 +100,7 @@ enum Body {
 
 /// Somebody waits for an answer.
 enum Call {
-    Push { origin: usize, life: u64, hub: usize, sent: Position },
+    Push { origin: usize, life: u64, hub: usize, piece: Piece, begun_at: u64 },
     HubPull { hub: usize },
     GatePull { gate: usize, life: u64, source: Source, begun_at: u64 },
 }
@@ -103,6 +111,7 @@ struct Pushing {
     position: Option<Position>,
     gaps: u32,
     failures: u32,
+    pieces: Pieces,
     under_way: bool,
     /// Counts what was planned, so that only the last plan is followed.
     turn: u64,
@@ -159,6 +168,10 @@ struct World {
     identities: Identities,
     origins: Vec<Origin>,
     pushes: Vec<Vec<Pushing>>,
+    /// The origin that pushes to each hub; empty in runs where all of them do, which is harder on hubs.
+    leases: Vec<usize>,
+    lengths: Lengths,
+    mass: Option<Mass>,
     hubs: Vec<HubNode>,
     gates: Vec<Gate>,
     /// The gate whose clock is further off than declared, if there is one.
@@ -183,8 +196,9 @@ impl World {
         let sizes = Sizes { origins: rng.usize(1..=3), hubs: rng.usize(1..=3), gates: rng.usize(3..=7) };
         let store = Store::default();
         let skew = i64::try_from(SKEW_MAX.as_millis()).unwrap_or(0);
-        let mut gates: Vec<Gate> =
-            (0..sizes.gates).map(|number| Gate::new(number % sizes.hubs, rng.i64(-skew..=skew), plan.mutant)).collect();
+        let mut gates: Vec<Gate> = (0..sizes.gates)
+            .map(|number| Gate::new(sizes.hub_of(number), rng.i64(-skew..=skew), plan.mutant))
+            .collect();
         let wrong_clock = (rng.u32(..4) == 0).then_some(0);
         if let (Some(_), Some(gate)) = (wrong_clock, gates.first_mut()) {
             // A gate that is behind by less than its frames are old cannot see it, and is off by no more than that.
@@ -200,6 +214,10 @@ impl World {
             (Assurance::Regional, OnStale::Deny),
             (Assurance::Authoritative, OnStale::Deny),
         ];
+        let mass = Mass::some(&mut rng, sizes);
+        let lengths = mass.as_ref().map_or(Lengths::SMALL, |mass| mass.lengths);
+        // Two snapshots that go in pieces, of two origins, would never end.
+        let is_leased = mass.is_some() || rng.bool();
         Self {
             plan,
             now: START,
@@ -207,8 +225,11 @@ impl World {
             events: BTreeMap::new(),
             count: 0,
             sizes,
-            origins: (0..sizes.origins).map(|_| Origin::start(&store, 0, START)).collect(),
+            origins: (0..sizes.origins).map(|_| Origin::start(&store, lengths, 0, START)).collect(),
             pushes: vec![vec![Pushing::default(); sizes.hubs]; sizes.origins],
+            leases: if is_leased { vec![0; sizes.hubs] } else { Vec::new() },
+            lengths,
+            mass,
             hubs: (0..sizes.hubs).map(|_| HubNode::new(rng.i64(-skew..=skew))).collect(),
             store,
             identities: Identities::new(plan.signatures),
@@ -271,8 +292,11 @@ impl World {
             Event::Request(gate) => self.request(gate)?,
             Event::Waited { request, turn } => self.waited(request, turn)?,
             Event::Act => self.act(),
+            Event::EndMany => self.end_many(),
+            Event::EndTenant => self.end_tenant(),
+            Event::Overtaken => self.overtaken()?,
             Event::Begin => self.begin(),
-            Event::Heal => self.heal(),
+            Event::Heal => self.heal()?,
             Event::Compare => self.compare()?,
             Event::Tick => self.tick()?,
         }

@@ -27,6 +27,7 @@ fn nothing_is_broken_under_faults() {
         assert!(count > 100, "{what}: {total:?}");
     }
     assert!(total.clocks_reported > 0, "{total:?}");
+    assert!(total.overtook > 0, "{total:?}");
 }
 
 /// A run is the same whenever it is made, and with real signatures too.
@@ -54,6 +55,9 @@ fn every_broken_rule_is_found() {
             Mutant::ForgetsEarly => &["I4", "I5"],
             Mutant::HubNeverPulls => &["I9", "liveness"],
             Mutant::DeniesAll => &["I7", "liveness"],
+            Mutant::UrgentIsData | Mutant::FreshPieces => &["I5"],
+            Mutant::NothingOvertakes => &["I1"],
+            Mutant::PushesWhole => &["I1", "liveness"],
         };
         assert!(expected.iter().any(|part| found.what.contains(part)), "{mutant:?}: {found}");
         let again = run(plan(found.seed)).err();

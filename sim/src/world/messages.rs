@@ -3,6 +3,7 @@
 use super::{Body, Call, Event, Message, Pending, World};
 use crate::check::holds_what_it_claims;
 use crate::faults::{Fate, Fault, HEARTBEAT_BYTES, Node, fate, heartbeats, is_cut};
+use core::time::Duration;
 use shared::hub::Pull;
 
 impl World {
@@ -17,7 +18,12 @@ impl World {
     pub(super) fn send(&mut self, message: Message) {
         self.report.messages += 1;
         let is_data = matches!(&message.body, Body::Push(frames) if frames.len() > HEARTBEAT_BYTES);
-        match fate(&mut self.rng, &self.faults, message.from, message.to, is_data) {
+        let bytes = match &message.body {
+            Body::Push(frames) | Body::Frames(frames) => frames.len(),
+            Body::PushAnswer(..) | Body::Pull(_) | Body::PullCurrent(_) => 0,
+        };
+        let way = (message.from, message.to);
+        match fate(&mut self.rng, &self.faults, self.sizes, way, bytes, is_data) {
             Fate::Lost => self.report.lost += 1,
             Fate::Held => {
                 self.report.lost += 1;
@@ -51,8 +57,8 @@ impl World {
         };
         let answer = match (to, body) {
             (Node::Hub(hub), Body::Push(frames)) => {
-                self.take(hub, &frames);
-                Body::PushAnswer(self.hubs[hub].hub.position())
+                let stored = self.take(hub, &frames)?;
+                Body::PushAnswer(stored, self.hubs[hub].hub.position())
             }
             (Node::Hub(hub), Body::Pull(Pull::Since(position))) => {
                 let Ok(frames) = self.hubs[hub].hub.since(position);
@@ -82,19 +88,19 @@ impl World {
             _ => None,
         };
         match call {
-            Call::Push { origin, life, hub, sent } if self.origins[origin].life == life => {
-                let position = match answer {
-                    Some(Body::PushAnswer(position)) => Some(position),
+            Call::Push { origin, life, hub, piece, begun_at } if self.origins[origin].life == life => {
+                let answer = match answer {
+                    Some(Body::PushAnswer(stored, position)) => Some((stored, position)),
                     _ => None,
                 };
-                self.pushed(origin, hub, sent, position);
+                self.pushed(origin, hub, &piece, Duration::from_millis(self.now - begun_at), answer);
             }
             Call::Push { .. } => {}
             Call::HubPull { hub } => {
                 if self.hubs[hub].pulling == Some(number) {
                     self.hubs[hub].pulling = None;
                     if let Some(frames) = frames {
-                        self.take(hub, frames);
+                        self.take(hub, frames)?;
                     }
                     self.look_later(hub);
                 }
@@ -119,6 +125,9 @@ impl World {
         let (freshness, position) = (self.gates[gate].freshness(), self.gates[gate].position());
         self.tell(|| format!("gate {gate}: {freshness:?}, stands at {position:?}"));
         self.mix(position.cursor.0);
+        if self.gates[gate].moved_by_urgent {
+            return Err(format!("I5: gate {gate} is {freshness:?} at {position:?} by an urgent frame"));
+        }
         let holds = holds_what_it_claims(freshness, self.gates[gate].replica.floors(), &self.store);
         holds.map_err(|what| format!("gate {gate}: {what}"))
     }

@@ -1,14 +1,19 @@
 //! Writes, and what origins and hubs do.
 
 use super::{
-    Body, Call, Event, HEARTBEAT_MS, PAUSE_MS_MAX, PAUSE_MS_MIN, PUSH_TIMEOUT_MS, Pushing, TAIL_MS, World, millis,
+    Body, Call, Event, FAILURES_MAX, HEARTBEAT_MS, PAUSE_MS_MAX, PAUSE_MS_MIN, PUSH_TIMEOUT_MS, Pushing, TAIL_MS,
+    World, millis,
 };
 use crate::Mutant;
 use crate::check::holds_what_it_claims;
 use crate::faults::Node;
 use crate::identity::{Done, Held};
-use shared::hub::PULL_TIMEOUT;
+use crate::pieces::Piece;
+use core::time::Duration;
+use shared::feed::{FrameKind, frames};
+use shared::hub::{PULL_TIMEOUT, Stored};
 use shared::replica::{Freshness, Position};
+use shared::revocation::Floor;
 use shared::time::Timestamp;
 
 impl World {
@@ -24,18 +29,26 @@ impl World {
             Done::Token(token) => self.tokens.push(Held { token: *token, dead_since: None }),
             Done::Raised(floor) => {
                 self.tell(|| format!("floor {floor:?}"));
-                self.store.append(floor, self.now);
-                self.report.floors += 1;
-                let acknowledged_at = self.now + self.rng.u64(1..30);
-                let floors = self.identities.floors();
-                for held in self.tokens.iter_mut().filter(|held| held.dead_since.is_none()) {
-                    held.dead_since = held.token.revoked_by(floors).map(|_| acknowledged_at);
-                }
-                for origin in 0..self.sizes.origins {
-                    self.plan_read(origin);
-                }
+                self.raised(&[floor]);
             }
         }
+    }
+
+    /// Floors rose: they are in the log, and acknowledged soon; when, comes back.
+    pub(super) fn raised(&mut self, floors: &[Floor]) -> u64 {
+        for floor in floors {
+            self.store.append(*floor, self.now);
+        }
+        self.report.floors += floors.len() as u64;
+        let acknowledged_at = self.now + self.rng.u64(1..30);
+        let floors = self.identities.floors();
+        for held in self.tokens.iter_mut().filter(|held| held.dead_since.is_none()) {
+            held.dead_since = held.token.revoked_by(floors).map(|_| acknowledged_at);
+        }
+        for origin in 0..self.sizes.origins {
+            self.plan_read(origin);
+        }
+        acknowledged_at
     }
 
     pub(super) fn start_origin(&mut self, origin: usize) {
@@ -95,34 +108,69 @@ impl World {
         if !node.up || pushing.turn != turn || pushing.under_way {
             return;
         }
+        if !self.holds_lease(origin, hub) {
+            let pushing = &mut self.pushes[origin][hub];
+            // What the hub will have by the time that it is this one's turn is not known.
+            (pushing.position, pushing.failures) = (None, 0);
+            pushing.pieces.failed();
+            self.plan_push(origin, hub, HEARTBEAT_MS);
+            return;
+        }
+        let (node, pushing) = (&self.origins[origin], &mut self.pushes[origin][hub]);
         pushing.under_way = true;
-        let frames = match pushing.position {
-            Some(position) => node.frames_since(position, &self.store, self.plan.signatures),
-            None => node.heartbeat(self.plan.signatures),
+        let (signatures, mutant) = (self.plan.signatures, self.plan.mutant);
+        let mut piece = match pushing.position {
+            Some(position) => pushing.pieces.next(node, position, &self.store, signatures, mutant),
+            None => Piece::alone(node.heartbeat(signatures), node.position()),
         };
-        let call = Call::Push { origin, life: node.life, hub, sent: node.position() };
+        let frames = core::mem::take(&mut piece.frames);
+        let call = Call::Push { origin, life: node.life, hub, piece, begun_at: self.now };
         self.call(Node::Origin(origin), Node::Hub(hub), Body::Push(frames), call, PUSH_TIMEOUT_MS);
     }
 
-    pub(super) fn pushed(&mut self, origin: usize, hub: usize, sent: Position, answer: Option<Position>) {
+    /// Whether an origin may push to a hub. Where there are leases one at a time does, and another if that one is down.
+    fn holds_lease(&mut self, origin: usize, hub: usize) -> bool {
+        let Some(holder) = self.leases.get_mut(hub) else { return true };
+        if !self.origins[*holder].up {
+            *holder = origin;
+        }
+        *holder == origin
+    }
+
+    pub(super) fn pushed(
+        &mut self,
+        origin: usize,
+        hub: usize,
+        piece: &Piece,
+        took: Duration,
+        answer: Option<(Stored, Position)>,
+    ) {
         let own = self.origins[origin].position();
-        let has_all =
-            |held: Position, of: Position| held.epoch == of.epoch && held.cursor >= of.cursor && held.keys >= of.keys;
         let pushing = &mut self.pushes[origin][hub];
         pushing.under_way = false;
         let known = pushing.position.is_some();
-        pushing.position = answer;
+        pushing.position = answer.map(|(_, position)| position);
         let wait = match answer {
-            Some(position) if has_all(position, sent) => {
+            Some((stored, position)) if stored != Stored::Gap && position.has_all_of(piece.end) => {
+                pushing.pieces.taken(piece, took);
                 (pushing.gaps, pushing.failures) = (0, 0);
-                if has_all(position, own) { HEARTBEAT_MS } else { 0 }
+                if position.has_all_of(own) { HEARTBEAT_MS } else { 0 }
             }
             Some(_) if !(known && pushing.gaps >= 2) => {
+                pushing.pieces.missed();
                 pushing.gaps += 1;
                 0
             }
             _ => {
+                pushing.pieces.failed();
                 pushing.failures += 1;
+                if let Some(holder) = self.leases.get_mut(hub)
+                    && pushing.failures.is_multiple_of(FAILURES_MAX)
+                    && *holder == origin
+                {
+                    // Another origin may reach the hub.
+                    *holder = (origin + 1) % self.sizes.origins;
+                }
                 let pause = PAUSE_MS_MIN << pushing.failures.min(10);
                 self.rng.u64(PAUSE_MS_MIN..=pause.min(PAUSE_MS_MAX))
             }
@@ -152,12 +200,23 @@ impl World {
         self.after(pause, Event::Look(hub));
     }
 
-    pub(super) fn take(&mut self, hub: usize, frames: &[u8]) {
+    /// Takes in frames one by one, so that it is seen what each of them does.
+    pub(super) fn take(&mut self, hub: usize, bytes: &[u8]) -> Result<Stored, String> {
+        let (signatures, keys) = (self.plan.signatures, [self.plan.signatures.key()]);
         let node = &mut self.hubs[hub];
         let now = Timestamp::from_millis(self.now.saturating_add_signed(node.clock_offset));
-        let signatures = self.plan.signatures;
-        let stored = node.hub.take(frames, &signatures, &[signatures.key()], now);
+        let mut stored = Stored::Known;
+        for frame in frames(bytes, &signatures, &keys) {
+            let frame = frame.map_err(|error| format!("hub {hub} was sent what is no frame: {error}"))?;
+            let before = node.hub.position();
+            let taken = node.hub.take(frame.as_bytes(), &signatures, &keys, now);
+            stored = taken.map_err(|error| format!("hub {hub} refused a frame: {error:?}"))?;
+            if frame.header().kind == FrameKind::Urgent && node.hub.position() != before {
+                return Err(format!("I5: an urgent frame moved hub {hub} from {before:?}"));
+            }
+        }
         let position = node.hub.position();
         self.tell(|| format!("hub {hub}: {stored:?}, stands at {position:?}"));
+        Ok(stored)
     }
 }

@@ -15,6 +15,10 @@ impl World {
             // A gate that begins with a wrong clock, and with old frames only, cannot see that it is wrong.
             self.faults.retain(|fault| !matches!(fault, Fault::Reset(_) | Fault::HeldData(_)));
         }
+        let mut lasts = self.rng.u64(3_000..9_000);
+        if self.rounds == ROUNDS - 1 {
+            lasts = self.begin_mass().unwrap_or(lasts);
+        }
         let faults = self.faults.clone();
         self.tell(|| format!("faults: {faults:?}"));
         for fault in faults {
@@ -25,17 +29,17 @@ impl World {
                 _ => {}
             }
         }
-        let lasts = self.rng.u64(3_000..9_000);
         self.after(lasts, Event::Heal);
     }
 
-    pub(super) fn heal(&mut self) {
+    pub(super) fn heal(&mut self) -> Result<(), String> {
+        self.check_mass()?;
         self.tell(|| "healed".to_owned());
         for fault in core::mem::take(&mut self.faults) {
             match fault {
                 Fault::Down(Node::Origin(origin)) if !self.origins[origin].up => {
                     let life = self.origins[origin].life + 1;
-                    self.origins[origin] = Origin::start(&self.store, life, self.now);
+                    self.origins[origin] = Origin::start(&self.store, self.lengths, life, self.now);
                     self.start_origin(origin);
                 }
                 Fault::Down(Node::Hub(hub)) if !self.hubs[hub].up => {
@@ -53,6 +57,7 @@ impl World {
         }
         (self.acting, self.healthy_since) = (false, Some(self.now));
         self.after(AGREE_MS, Event::Compare);
+        Ok(())
     }
 
     /// I9: nobody wrote since the faults were healed, and everybody knows the same.
