@@ -217,6 +217,22 @@ pub fn decide<'a>(route: &Route, credential: Credential<'a>, view: View<'_>, now
     }
 }
 
+/// Until when [`decide`] allows what it allowed this token at `now`, exclusively, while nothing of the view changes but the
+/// time. Only on a bounded route, where nobody need be asked, and for a replica that is fresh enough; else none.
+pub fn allowed_until(route: &Route, token: &AccessToken, view: View<'_>, now: Timestamp) -> Option<Timestamp> {
+    let Access::Session(Requirements { max_age_s, .. }) = &route.access else { return None };
+    let Freshness::AsOf(as_of) = view.freshness else { return None };
+    let is_allowed = matches!(decide(route, Credential::Token(token), view, now), Decision::Allow(_));
+    if route.assurance != Assurance::Bounded || !is_allowed || !is_fresh(route, view, now) {
+        return None;
+    }
+    let claims = token.claims();
+    let fresh = as_of.saturating_add(route.staleness_max()).saturating_sub(view.skew_max);
+    let recent = max_age_s.zip(claims.auth_time).map(|(max_age, at)| recent_until(at, max_age));
+    let until = fresh.min(Timestamp::from_secs(claims.exp));
+    Some(recent.map_or(until, |recent| until.min(recent)))
+}
+
 /// Whether the view is what the route demands. Who is asked knows no less than who is nearer.
 fn is_sure(route: &Route, view: View<'_>, now: Timestamp) -> bool {
     let Inquiry { hub, origin } = view.inquiry;
@@ -255,14 +271,17 @@ fn unmet(requirements: &Requirements, claims: &Claims, now: Timestamp) -> Option
         return Some(Denied::Scope);
     }
     let acr = claims.acr.as_ref();
-    let recent = max_age_s.is_none_or(|max_age| {
-        let until = claims.auth_time.map(|at| Timestamp::from_secs(at).saturating_add(Duration::from_secs(max_age)));
-        until.is_some_and(|until| !now.has_reached(until))
-    });
+    let recent =
+        max_age_s.is_none_or(|max_age| claims.auth_time.is_some_and(|at| !now.has_reached(recent_until(at, max_age))));
     if (!acr_any.is_empty() && !acr.is_some_and(|acr| acr_any.contains(acr))) || !recent {
         return Some(Denied::Authentication);
     }
     None
+}
+
+/// Until when an authentication `at` that time, in Unix seconds, is at most `max_age` seconds old; exclusively.
+fn recent_until(at: u64, max_age: u64) -> Timestamp {
+    Timestamp::from_secs(at).saturating_add(Duration::from_secs(max_age))
 }
 
 #[cfg(test)]

@@ -118,6 +118,7 @@ pub struct Replica {
     keys_version: u64,
     policy: Option<Policy>,
     policy_version: u64,
+    changes: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -172,6 +173,12 @@ impl Replica {
         Position { epoch, cursor, keys: self.keys_version, policy: self.policy_version }
     }
 
+    /// A number that is another one after every change that may take back what was allowed before it. That the replica is
+    /// as fresh as it was at some later time is none.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
     /// Takes in a frame whose signature was checked.
     pub fn accept(&mut self, frame: &Frame<'_>) -> Accepted {
         match frame.header().kind {
@@ -180,7 +187,12 @@ impl Replica {
             FrameKind::Delta | FrameKind::Snapshot | FrameKind::Urgent => {}
         }
         for floor in frame.floors() {
-            self.overflowed |= self.floors.join(floor) == Joined::Full;
+            match self.floors.join(floor) {
+                Joined::Known => continue,
+                Joined::Raised => {}
+                Joined::Full => self.overflowed = true,
+            }
+            self.note_change();
         }
         let accepted = match frame.header().kind {
             FrameKind::Snapshot => self.accept_snapshot(frame.header()),
@@ -198,6 +210,7 @@ impl Replica {
         let Some(synced) = self.synced else { return };
         if synced.as_of > now.saturating_add(skew_max) {
             self.behind_at = Some((synced.epoch, synced.as_of));
+            self.note_change();
             return;
         }
         self.behind_at = self.behind_at.map(|(epoch, at)| {
@@ -213,6 +226,7 @@ impl Replica {
         if version > Version::INITIAL && version > self.floors.lowest(&key) {
             // Without a place the token's own version still is what it is; nothing that the feed told is lost.
             self.floors.join(Floor { key, lowest: version, forget_at });
+            self.note_change();
         }
     }
 
@@ -271,7 +285,9 @@ impl Replica {
                 if moved { Accepted::Advanced } else { Accepted::Known }
             }
             _ => {
+                // The readings of another clock may be earlier.
                 self.synced = Some(new);
+                self.note_change();
                 Accepted::Advanced
             }
         }
@@ -285,6 +301,7 @@ impl Replica {
         let Ok(policy) = frame.policy() else { return Accepted::MalformedPolicy };
         self.policy = policy;
         self.policy_version = version;
+        self.note_change();
         Accepted::Advanced
     }
 
@@ -296,7 +313,12 @@ impl Replica {
         let Some(keys) = frame.keys() else { return Accepted::MalformedKeys };
         self.keys = keys;
         self.keys_version = version;
+        self.note_change();
         Accepted::Advanced
+    }
+
+    fn note_change(&mut self) {
+        self.changes = self.changes.wrapping_add(1);
     }
 }
 

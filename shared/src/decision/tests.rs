@@ -209,6 +209,67 @@ proptest! {
     }
 }
 
+/// A token that expires so many seconds after `now()`, of somebody who authenticated so many before it, on a route for
+/// authentications of at most `max_age_s`, held by a replica that is so old.
+fn kept_for(exp_s: u64, since_s: u64, max_age_s: Option<u64>, old_ms: u64, route: Route) -> Option<u64> {
+    let token = token_with(&[("exp", json!(NOW + 10 + exp_s)), ("auth_time", json!(NOW + 10 - since_s))]);
+    let route = Route { access: Access::Session(Requirements { max_age_s, ..Requirements::default() }), ..route };
+    let floors = Floors::new();
+    let view =
+        View { freshness: Freshness::AsOf(now().saturating_sub(Duration::from_millis(old_ms))), ..fresh(&floors) };
+    let is_allowed = |at| matches!(decide(&route, Credential::Token(&token), view, at), Decision::Allow(_));
+    let until = allowed_until(&route, &token, view, now())?;
+    assert!(is_allowed(now()) && is_allowed(until.saturating_sub(Duration::from_millis(1))), "I1: {until:?}");
+    assert!(!is_allowed(until.saturating_add(Duration::from_millis(1))), "it could be longer: {until:?}");
+    Some(until.saturating_since(now()).as_millis() as u64)
+}
+
+proptest! {
+    /// I1: an allowance is not kept longer than it is one, nor much shorter.
+    #[test]
+    fn an_allowance_is_kept_as_long_as_it_is_one(
+        exp_s in 0_u64..12,
+        since_s in 0_u64..10,
+        max_age_s in prop::option::of(0_u64..20),
+        old_ms in 0_u64..6_000,
+    ) {
+        let route = route(Requirements::default());
+        let kept = kept_for(exp_s, since_s, max_age_s, old_ms, route);
+        // The clocks may be two seconds apart, and the route's bound is five.
+        let by_now = exp_s > 0 && max_age_s.is_none_or(|max_age| max_age > since_s) && old_ms < 3_000;
+        if by_now {
+            prop_assert!(kept.is_some());
+        }
+    }
+}
+
+/// The first end counts.
+#[test]
+fn an_allowance_ends_with_token_authentication_or_freshness() {
+    let kept = |exp_s, max_age_s, old_ms| kept_for(exp_s, 4, max_age_s, old_ms, route(Requirements::default()));
+    assert_eq!(kept(2, Some(60), 0), Some(2_000), "token");
+    assert_eq!(kept(60, Some(5), 0), Some(1_000), "authentication");
+    assert_eq!(kept(60, Some(60), 500), Some(2_500), "freshness, less what the clocks may be apart");
+}
+
+#[test]
+fn an_allowance_is_kept_only_where_nobody_need_be_asked() {
+    let kept = |route| kept_for(60, 4, None, 500, route);
+    let plain = || route(Requirements::default());
+    assert_eq!(kept(plain()), Some(2_500));
+    assert_eq!(kept(Route { assurance: Assurance::Regional, ..plain() }), None);
+    assert_eq!(kept(Route { assurance: Assurance::Authoritative, ..plain() }), None);
+    // What passes though the replica is stale was asked about first.
+    let (token, floors) = (token_with(&[]), Floors::new());
+    let forgiving = Route { on_stale: OnStale::Allow, ..plain() };
+    let asked = Inquiry { hub: Asked::InVain, ..Inquiry::default() };
+    for freshness in [Freshness::Unsynced, Freshness::AsOf(now().saturating_sub(Duration::from_secs(4)))] {
+        let view = View { freshness, inquiry: asked, ..fresh(&floors) };
+        assert_eq!(decide(&forgiving, Credential::Token(&token), view, now()), Decision::Allow(token.claims()));
+        assert_eq!(allowed_until(&forgiving, &token, view, now()), None);
+    }
+}
+
 #[test]
 fn every_denial_has_a_name_of_its_own() {
     let all = [

@@ -326,3 +326,55 @@ proptest! {
         prop_assert_eq!(replica.freshness(), as_of(honest_as_of(25)));
     }
 }
+
+/// What may happen to a replica, with numbers for log, position and clock.
+fn happen(replica: &mut Replica, what: u8, epoch: u64, position: u64, clock: u64) {
+    match what {
+        0 => drop(give(replica, &delta(epoch, position, &[floor(position)], clock))),
+        1 => drop(give(replica, &delta(epoch, position, &[], clock))),
+        2 => drop(give(replica, &snapshot(epoch, position, &[floor(position)], clock, 1)[0])),
+        3 => drop(give(replica, &of_kind(FrameKind::Urgent, (0, 1), position, &[floor(position)]))),
+        4 => drop(give(replica, &keys(position, &KeySet::default().encode()))),
+        5 => drop(give(replica, &versioned(FrameKind::Policy, position, &[]))),
+        6 => replica.learn(floor(position).key, Version::new(clock % 30), Timestamp::from_secs(4_000_000_000)),
+        _ => replica.check_clock(Timestamp::from_millis(clock), SKEW),
+    }
+}
+
+proptest! {
+    /// I1: whoever kept an allowance may go on as long as the number stays: no floor has risen, no key or policy has come, and
+    /// the replica is no less fresh.
+    #[test]
+    fn what_may_take_an_allowance_back_changes_the_number(
+        script in prop::collection::vec((0_u8..8, 1_u64..3, 0_u64..12, 0_u64..400), 1..60),
+    ) {
+        let mut replica = Replica::new();
+        for (what, epoch, position, clock) in script {
+            let state = |replica: &Replica| {
+                let floors: Vec<Version> = (0..7).map(|n| replica.floors().lowest(&floor(n).key)).collect();
+                (floors, replica.position().keys, replica.position().policy)
+            };
+            let (changes, before, freshness) = (replica.changes(), state(&replica), replica.freshness());
+            happen(&mut replica, what, epoch, position, clock);
+            if replica.changes() == changes {
+                prop_assert_eq!(state(&replica), before);
+                if let Freshness::AsOf(before) = freshness {
+                    prop_assert!(matches!(replica.freshness(), Freshness::AsOf(now) if now >= before), "{:?}", replica);
+                }
+            }
+        }
+    }
+}
+
+/// What comes every second takes nothing back.
+#[test]
+fn a_heartbeat_leaves_the_number() {
+    let mut replica = Replica::new();
+    give(&mut replica, &snapshot(1, 2, &[floor(0), floor(1)], 10, 1)[0]);
+    let changes = replica.changes();
+    assert_eq!(give(&mut replica, &delta(1, 2, &[], 20)), Accepted::Advanced);
+    replica.check_clock(Timestamp::from_millis(20), SKEW);
+    assert_eq!((replica.changes(), replica.freshness()), (changes, as_of(20)));
+    assert_eq!(give(&mut replica, &delta(1, 2, &[floor(2)], 30)), Accepted::Advanced);
+    assert_ne!(replica.changes(), changes);
+}
