@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 #[cfg(feature = "native")]
 pub use self::native::Verifier;
+use crate::revocation::FloorKey;
 
 /// The most keys of a set: the current one, the next, and those of one rotation that still verify, many times over.
 pub const KEYS_MAX: usize = 32;
@@ -135,7 +136,27 @@ pub enum KeyError {
 
 /// Public keys by `kid`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct KeySet(Vec<(String, PublicKey)>);
+pub struct KeySet(Vec<TokenKey>);
+
+/// A key of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenKey {
+    kid: String,
+    key: PublicKey,
+    scope: FloorKey,
+}
+
+impl TokenKey {
+    /// The key.
+    pub const fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// Of the floor under which all falls that it signed.
+    pub const fn scope(&self) -> FloorKey {
+        self.scope
+    }
+}
 
 impl KeySet {
     /// From keys with their ids.
@@ -152,13 +173,13 @@ impl KeySet {
     }
 
     /// The key of a `kid`.
-    pub fn get(&self, kid: &str) -> Option<&PublicKey> {
-        self.0.iter().find(|(known, _)| known == kid).map(|(_, key)| key)
+    pub fn get(&self, kid: &str) -> Option<&TokenKey> {
+        self.0.iter().find(|known| known.kid == kid)
     }
 
     /// The keys with their ids, in the order in which they were given.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &PublicKey)> {
-        self.0.iter().map(|(kid, key)| (kid.as_str(), key))
+        self.0.iter().map(|known| (known.kid.as_str(), &known.key))
     }
 
     /// How many keys there are.
@@ -195,7 +216,7 @@ impl KeySet {
         let mut bytes = Vec::new();
         // Counts and lengths are within their limits since construction.
         bytes.push(u8::try_from(self.0.len()).unwrap_or(u8::MAX));
-        for (kid, key) in &self.0 {
+        for (kid, key) in self.iter() {
             bytes.push(match key.algorithm() {
                 Algorithm::Ed25519 => 1,
                 Algorithm::Es256 => 2,
@@ -244,7 +265,7 @@ impl KeySet {
         if self.0.len() >= KEYS_MAX {
             return Err(KeyError::TooMany);
         }
-        self.0.push((kid, key));
+        self.0.push(TokenKey { scope: FloorKey::signing_key(&kid), kid, key });
         Ok(())
     }
 }
@@ -326,8 +347,8 @@ mod tests {
         );
         let set = KeySet::from_jwks(&text).unwrap();
         assert_eq!(set.len(), 2);
-        assert_eq!(set.get("a").map(PublicKey::algorithm), Some(Algorithm::Ed25519));
-        assert_eq!(set.get("b").map(PublicKey::algorithm), Some(Algorithm::Es256));
+        assert_eq!(set.get("a").map(|known| known.key().algorithm()), Some(Algorithm::Ed25519));
+        assert_eq!(set.get("b").map(|known| known.key().algorithm()), Some(Algorithm::Es256));
         assert_eq!(KeySet::decode(&set.encode()), Ok(set));
     }
 

@@ -12,9 +12,12 @@ use alloc::{
     string::{String, ToString as _},
     vec::Vec,
 };
-use core::time::Duration;
+use core::{fmt, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, SeqAccess, Visitor, value::SeqAccessDeserializer},
+};
 
 use crate::{
     id::{ClientId, Role, SessionId, SubjectId, TenantId},
@@ -77,13 +80,38 @@ pub struct Claims {
 }
 
 /// One audience or several (RFC 7519 §4.1.3).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Audience {
     /// A single one.
     One(String),
     /// Several.
     Many(Vec<String>),
+}
+
+// By itself the reader would read the value twice.
+impl<'de> Deserialize<'de> for Audience {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Audience;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an audience or a list of them")
+            }
+
+            fn visit_str<E: de::Error>(self, one: &str) -> Result<Audience, E> {
+                Ok(Audience::One(one.to_string()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, many: A) -> Result<Audience, A::Error> {
+                Deserialize::deserialize(SeqAccessDeserializer::new(many)).map(Audience::Many)
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMany)
+    }
 }
 
 impl Audience {
@@ -220,7 +248,7 @@ impl AccessToken {
         }
         jws.algorithm()?;
         let key = keys.get(kid).ok_or(TokenError::UnknownKey)?;
-        let payload = jws.verify(key, verifier)?;
+        let payload = jws.verify(key.key(), verifier)?;
         let claims: Claims = jws::object(&payload).ok_or(TokenError::Claims)?;
         if claims.iss != expected.issuer {
             return Err(TokenError::Issuer);
@@ -228,7 +256,7 @@ impl AccessToken {
         if !claims.aud.contains(expected.audience) {
             return Err(TokenError::Audience);
         }
-        Ok(Self { signing_key: Some(FloorKey::signing_key(kid)), ..Self::asserted(claims) })
+        Ok(Self { signing_key: Some(key.scope()), ..Self::asserted(claims) })
     }
 
     /// A token that the gate has checked, as an assertion tells it.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use shared::{
     id::ClientId,
     jws::{self, JwsError, UnverifiedJws},
-    keys::PublicKey,
+    keys::{PublicKey, TokenKey},
     time::Timestamp,
     token::Audience,
 };
@@ -129,7 +129,7 @@ impl Clients {
 fn key_of<'a>(client: &'a Client, jws: &UnverifiedJws<'_>) -> Result<&'a PublicKey, AssertionError> {
     let keys = client.keys().ok_or(AssertionError::Client)?;
     if let Some(kid) = jws.kid() {
-        return keys.get(kid).ok_or(AssertionError::UnknownKey);
+        return keys.get(kid).map(TokenKey::key).ok_or(AssertionError::UnknownKey);
     }
     let algorithm = jws.algorithm()?;
     let mut fitting = keys.iter().map(|(_, key)| key).filter(|key| key.algorithm() == algorithm);

@@ -132,6 +132,7 @@ fn a_key_says_how_wide_its_scope_is() {
         assert_eq!(key.is_wide(), is_wide, "{key:?}");
         assert_eq!(std::format!("{key:?}"), std::format!("FloorKey({golden})"));
     }
+    assert_eq!(FloorKey::everyone(), FloorKey::of(ScopeKind::Everyone, &[]), "the constant is what it stands for");
 }
 
 #[test]
