@@ -9,7 +9,7 @@ import policy from "./policy.bin";
 import { consult, heard, hub, hubName, isIdle, refresh, restart } from "./feed.mjs";
 import { POSTURE, redirect, refuse } from "./refuse.mjs";
 import { cookies, renewal, session, signOut } from "./session.mjs";
-import { forget, forward, forwardToPool, given, own, mayRepeat } from "./upstream.mjs";
+import { forward, forwardToPool, mayRepeat, own } from "./upstream.mjs";
 
 export { Hub };
 
@@ -33,11 +33,21 @@ const BINDINGS = [
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-let shared = null; // { memory, places, input, output, identity, routes } of the instance in use
+let shared = null; // { memory, places, input, output, numbers, routes } of the instance in use
+const [UNTIL, CHANGES] = [0, 1]; // of the numbers
+
+// Requests that were allowed and may be allowed again without being judged: by all of a request that counts, while the clock is
+// within `from` and `until` and nothing changed in the gate. Only such as the gate said so of.
+const KEPT_MAX = 4_096;
+const KEPT_CHARS_MAX = 4_096; // of a request: so all take some 16 MiB at most, and as much for what is told of them
+const kept = new Map(); // { route, values, answer, from, until, changes }
+let recalls = 0;
 
 class NotConfigured extends Error {}
 
 function configure(env) {
+  kept.clear();
+  recalls = 0;
   const bindings = {};
   for (const name of BINDINGS) bindings[name] = env[name] == null ? null : String(env[name]);
   try {
@@ -48,40 +58,44 @@ function configure(env) {
   shared = { memory: wasm.linear_memory(), places: wasm.buffers(), routes: JSON.parse(wasm.routes()) };
   view();
   restart(() => { shared.routes = JSON.parse(wasm.routes()); });
-  forget();
 }
 
 // The views of the buffers; growing memory detaches those of before.
 function view() {
-  const { memory, places: [input, inputLength, output, outputLength, identity] } = shared;
+  const { memory, places: [input, inputLength, output, outputLength, numbers] } = shared;
   shared.input = new Uint8Array(memory.buffer, input, inputLength);
   shared.output = new Uint8Array(memory.buffer, output, outputLength);
-  shared.identity = new Float64Array(memory.buffer, identity, 1);
+  shared.numbers = new Float64Array(memory.buffer, numbers, 2);
 }
 
-// Verdict (8 bits), route (8), length of the output (16).
-function check(req, env, asked, now, renewed) {
+// Verdict (8 bits), route (8), length of the output (16); `text` as of `worded`.
+function check(text, env, asked, now) {
   if (shared === null) configure(env);
-  const length = put(req, renewed);
+  const length = put(text);
   if (length === null) return TOO_LARGE;
   const said = wasm.check(length, asked, now);
   if ((said & 0xff) !== UNREADY) return said;
   shared = null;
   configure(env);
-  return check(req, env, asked, now, renewed);
+  return check(text, env, asked, now);
 }
 
 // Puts what counts of a request into the input; its length, null if it does not fit.
-function put(req, renewed) {
+function put(text) {
   if (shared.input.byteLength === 0) view();
+  const { read, written } = encoder.encodeInto(text, shared.input);
+  return read < text.length ? null : written;
+}
+
+// All of a request that counts, and the access token of its renewal.
+function worded(req, renewed) {
   const { method, headers } = req;
   let text = `${method}\n${req.url}\n${headers.get("authorization") ?? ""}\n${headers.get("cookie") ?? ""}`;
   // Safe methods need no proof of where they come from.
   if (method !== "GET" && method !== "HEAD") text += `\n${headers.get("origin") ?? ""}\n${headers.get("sec-fetch-site") ?? ""}`;
   else if (renewed) text += "\n\n";
   if (renewed) text += `\n${renewed}`;
-  const { read, written } = encoder.encodeInto(text, shared.input);
-  return read < text.length ? null : written;
+  return text;
 }
 
 function output(said) {
@@ -94,8 +108,9 @@ export default {
     try {
       const now = Date.now();
       const asked = isIdle(now) ? IDLE : 0;
-      const said = check(req, env, asked, now);
-      const answered = answer(said, req, env, ctx, asked);
+      const text = worded(req);
+      const allowed = asked === 0 ? recall(text, now) : undefined;
+      const answered = allowed ? pass(allowed, req, env, ctx) : judge(text, req, env, ctx, asked, now);
       // Afterwards: who asks the hub for an answer has it asked for the background, too.
       const background = refresh(env, now);
       if (background !== null) ctx.waitUntil(background);
@@ -106,11 +121,39 @@ export default {
   },
 };
 
+// What the gate allowed this request lately, if that still counts.
+function recall(text, now) {
+  const allowed = kept.get(text);
+  // Numbers of a memory that has grown are undefined, and so like none.
+  if (allowed === undefined || now < allowed.from || now >= allowed.until || shared.numbers[CHANGES] !== allowed.changes) return undefined;
+  recalls += 1;
+  return allowed;
+}
+
+// Judges a request that just came.
+function judge(text, req, env, ctx, asked, now) {
+  const said = check(text, env, asked, now);
+  const { numbers } = shared;
+  if ((said & 0xff) !== ALLOW || !(numbers[UNTIL] > now) || text.length > KEPT_CHARS_MAX) return answer(said, req, env, ctx, asked);
+  if (kept.size >= KEPT_MAX) kept.clear();
+  const allowed = { ...allowance(said), from: now, until: numbers[UNTIL], changes: numbers[CHANGES] };
+  kept.set(text, allowed);
+  return pass(allowed, req, env, ctx);
+}
+
+// What belongs to a request that passes.
+const allowance = (said) => ({
+  route: shared.routes[(said >>> 8) & 0xff],
+  isOfSession: (said & 0xff) === ALLOW,
+  values: output(said).split("\n"),
+  answer: null, // the gate's own, once it was given
+});
+
 // What the verdict comes to; a renewal brings `Set-Cookie` lines for the answer.
 function answer(said, req, env, ctx, asked, renewed) {
   switch (said & 0xff) {
     case ALLOW:
-    case ANONYMOUS: return pass(said, req, env, ctx, renewed);
+    case ANONYMOUS: return pass(allowance(said), req, env, ctx, renewed);
     case REFUSE: return refused(req, output(said).split("\n"), renewed?.lines);
     case ASK_HUB: return again(req, env, ctx, asked, HUB, consult("hub", env, ctx), renewed);
     case ASK_ORIGIN: return again(req, env, ctx, asked, ORIGIN, consult("origin", env, ctx), renewed);
@@ -130,25 +173,19 @@ function refused(req, said, lines) {
   return refuse(said, lines);
 }
 
-function pass(said, req, env, ctx, renewed) {
-  const { address, upstream, staleness_ms_max } = shared.routes[(said >>> 8) & 0xff];
+function pass(allowed, req, env, ctx, renewed) {
+  const { route: { address, upstream, staleness_ms_max }, isOfSession, values } = allowed;
   const lines = renewed?.lines;
-  if (address !== "self") {
-    const holds = (said & 0xff) === ALLOW ? (answer) => hold(answer, req, env, ctx, staleness_ms_max, renewed) : null;
-    return address === null
-      ? forwardToPool(req, upstream, output(said), lines, holds)
-      : forward(req, address, output(said), lines, holds);
-  }
-  if (shared.identity.byteLength === 0) view();
-  const number = shared.identity[0];
-  return (lines ? undefined : given(number)) ?? own(number, output(said), lines);
+  if (address === "self") return lines ? own(values, lines) : (allowed.answer ??= own(values));
+  const holds = isOfSession ? (answer) => hold(answer, req, env, ctx, staleness_ms_max, renewed) : null;
+  return address === null ? forwardToPool(req, upstream, values, lines, holds) : forward(req, address, values, lines, holds);
 }
 
 // Judges anew once a source was asked.
 async function again(req, env, ctx, before, source, consulted, renewed) {
   try {
     const asked = before + source * ((await consulted) ? ANSWERED : IN_VAIN);
-    return await answer(check(req, env, asked, Date.now(), renewed?.token), req, env, ctx, asked, renewed);
+    return await answer(check(worded(req, renewed?.token), env, asked, Date.now()), req, env, ctx, asked, renewed);
   } catch (error) {
     return failed(error);
   }
@@ -164,7 +201,7 @@ function failed(error) {
 // refused here, or its session renewed.
 async function judgeAnew(refused, req, env, ctx) {
   const asked = ORIGIN * ((await consult("origin", env, ctx)) ? ANSWERED : IN_VAIN);
-  const said = check(req, env, asked, Date.now());
+  const said = check(worded(req), env, asked, Date.now());
   if ((said & 0xff) === ALLOW) return refused;
   ctx.waitUntil(refused.body?.cancel());
   return answer(said, req, env, ctx, asked);
@@ -178,7 +215,7 @@ function hold(answer, req, env, ctx, staleness_ms_max, renewed) {
     return judgeAnew(answer, req, env, ctx);
   }
   if (!isLasting(answer)) return answer;
-  const token = wasm.presented(put(req, renewed?.token) ?? 0);
+  const token = wasm.presented(put(worded(req, renewed?.token)) ?? 0);
   const { method, url } = req;
   return watch(answer, ctx, staleness_ms_max, (ms) => standing([token, method, url], env, ctx, ms));
 }
@@ -195,7 +232,7 @@ async function standing(asking, env, ctx, ms) {
 // --- renewal of a browser's session, in line ---
 
 async function renew(req, env, ctx, asked, [token, signIn]) {
-  const judge = ({ tokens }) => (tokens === null ? REFUSE : check(req, env, asked, Date.now(), tokens.access_token));
+  const judge = ({ tokens }) => (tokens === null ? REFUSE : check(worded(req, tokens.access_token), env, asked, Date.now()));
   try {
     let found = await renewal(req, env, ctx, token);
     let said = judge(found);
@@ -222,13 +259,18 @@ async function reserved(req, env) {
     if (url.pathname === `/.portcullis/hubs/${hubName(env)}/frames`) return await hubAnswer(req, env, url.search);
     if (url.pathname === "/.portcullis/status" && req.method === "GET") {
       await refresh(env, Date.now());
-      const status = { ...JSON.parse(wasm.status(Date.now())), connections: connections() };
-      return new Response(JSON.stringify(status), { headers: { "content-type": "application/json", ...POSTURE } });
+      return new Response(JSON.stringify(status()), { headers: { "content-type": "application/json", ...POSTURE } });
     }
     return refuse(["404", "no_route", "", "", "there is nothing here"]);
   } catch (error) {
     return failed(error);
   }
+}
+
+function status() {
+  const known = JSON.parse(wasm.status(Date.now()));
+  if (known.verdicts) known.verdicts.allowed = (known.verdicts.allowed ?? 0) + recalls;
+  return { ...known, allowed_again: recalls, connections: connections() };
 }
 
 async function hubAnswer(req, env, search) {

@@ -31,7 +31,7 @@ export function restart(rerouted) {
 }
 
 /** Whether the hub was heard of so long ago that a gate without traffic may have missed something. */
-export const isIdle = (now) => now - sources.hub.heardAt >= LATELY_MS && sources.hub.failedAt === 0;
+export const isIdle = (now) => follows && now - sources.hub.heardAt >= LATELY_MS && sources.hub.failedAt === 0;
 
 /** Pulls from the hub unless that was done just now; null if there is nothing to wait for. */
 export function refresh(env, now) {

@@ -11,22 +11,17 @@ const [IDENTITY, [ASSERTION], [PREFIX], OVERRIDES] = wasm.header_names().split("
 // A request goes to another node for so many ms, while its assertion counts; some of that is left for clocks and the way there.
 const ASKED_MAX = wasm.assertion_ms() - 5_000;
 
-const ANSWERS_MAX = 4_096; // of some 2 KiB each
-const answers = new Map(); // the gate's own answers, by the number of the identity that they tell
-
 /**
- * The answer of the application at `address`. `said` is a line each of subject, session, tenant, roles, version, assertion
- * and the cookies that are left, as far as there are any; `lines` are `Set-Cookie` lines to add; `holds` gets the answer to a
- * request in a session, and gives the one to pass on, or a promise of it.
+ * The answer of the application at `address`. `values` are subject, session, tenant, roles, version, assertion and the cookies
+ * that are left, as far as there are any; `lines` are `Set-Cookie` lines to add; `holds` gets the answer to a request in a
+ * session, and gives the one to pass on, or a promise of it.
  */
-export function forward(req, address, said, lines, holds) {
-  const values = said.split("\n");
+export function forward(req, address, values, lines, holds) {
   return ask(fetch(prepare(req, address, values)), mayBeKept(req, values), lines, holds);
 }
 
 /** As `forward`, to a node of the pool of an upstream. */
-export function forwardToPool(req, upstream, said, lines, holds) {
-  const values = said.split("\n");
+export function forwardToPool(req, upstream, values, lines, holds) {
   return ask(askPool(upstream, prepare(req, "http://node.invalid", values), values), mayBeKept(req, values), lines, holds);
 }
 
@@ -173,24 +168,15 @@ function strip(headers) {
 
 // --- the upstream that is the gate itself ---
 
-/** The gate's own answer for the identity of this number, if it was given before; without a body it may be given again. */
-export const given = (number) => answers.get(number);
-
-/** Forgets what was given: another instance counts its identities anew. */
-export const forget = () => answers.clear();
-
-/** The gate's own answer, which tells what an application would be told: arguments as of `forward`. */
-export function own(number, said, lines) {
-  const values = said.split("\n");
+/**
+ * The gate's own answer, which tells what an application would be told: arguments as of `forward`. It has no body, so that
+ * without lines it may be given again.
+ */
+export function own(values, lines) {
   // A plain object: an empty `Headers` that is filled costs several times as much.
   const headers = { "cache-control": "no-store" };
   for (let i = 0; i < IDENTITY.length; i++) if (values[i] !== "") headers[IDENTITY[i]] = values[i];
   const answer = new Response(null, { status: 204, headers });
-  if (lines) {
-    for (const line of lines) answer.headers.append("set-cookie", line);
-    return answer;
-  }
-  if (answers.size >= ANSWERS_MAX) answers.clear();
-  answers.set(number, answer);
+  if (lines) for (const line of lines) answer.headers.append("set-cookie", line);
   return answer;
 }

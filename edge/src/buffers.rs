@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use shared::time::Timestamp;
 use wasm_bindgen::{JsValue, prelude::wasm_bindgen};
 
 /// Method, URL and the headers that count: a URL of 16 KiB, cookies of 8 KiB and room for the rest.
@@ -20,7 +21,7 @@ struct Buffers {
 
 thread_local! {
     // A box, so that its place does not depend on where the instance keeps its thread locals.
-    static IDENTITY: Box<Cell<f64>> = Box::new(Cell::new(0.0));
+    static NUMBERS: Box<[Cell<f64>; 2]> = Box::default();
     static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers {
         input: vec![0; INPUT_BYTES_MAX].into_boxed_slice(),
         output: vec![0; OUTPUT_BYTES_MAX].into_boxed_slice(),
@@ -41,20 +42,28 @@ pub(crate) fn memory_bytes() -> usize {
     core::arch::wasm32::memory_size::<0>().saturating_mul(PAGE_BYTES)
 }
 
-/// `[address, length]` of the input, then of the output, in bytes of [`linear_memory`], and the address of the number (f64)
-/// of the identity that the output tells.
+/// `[address, length]` of the input, then of the output, in bytes of [`linear_memory`], then the address of two numbers (f64):
+/// until when the last request may be allowed again without being judged (exclusively, ms of the Unix epoch, 0 for not at all),
+/// and one that is another one once something changed that ends all of these allowances.
 #[wasm_bindgen]
 pub fn buffers() -> Vec<u32> {
     let place = |bytes: &[u8]| [bytes.as_ptr().addr(), bytes.len()].map(|number| u32::try_from(number).unwrap_or(0));
-    let identity = IDENTITY.with(|identity| core::ptr::from_ref(&**identity).addr());
+    let numbers = NUMBERS.with(|numbers| numbers.as_ptr().addr());
     BUFFERS.with_borrow(|Buffers { input, output }| {
-        place(input).into_iter().chain(place(output)).chain([u32::try_from(identity).unwrap_or(0)]).collect()
+        place(input).into_iter().chain(place(output)).chain([u32::try_from(numbers).unwrap_or(0)]).collect()
     })
 }
 
-/// Says which identity the output tells, by its number: the same number, the same identity; 0 is nobody.
-pub(crate) fn tell_identity(number: f64) {
-    IDENTITY.with(|identity| identity.set(number));
+/// Says until when the last request may be allowed again without being judged.
+#[expect(clippy::cast_precision_loss, reason = "whole and exact for longer than there will be requests")]
+pub(crate) fn tell_until(until: Timestamp) {
+    NUMBERS.with(|numbers| numbers[0].set(until.as_millis() as f64));
+}
+
+/// Says the number of the state under which requests are allowed.
+#[expect(clippy::cast_precision_loss, reason = "whole and exact for longer than an instance can live")]
+pub(crate) fn tell_changes(changes: u64) {
+    NUMBERS.with(|numbers| numbers[1].set(changes as f64));
 }
 
 /// Reads the first `length` bytes of the input as text, answers, and puts the answer's text into the output. None if the

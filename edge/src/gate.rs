@@ -15,7 +15,7 @@ use serde_json::json;
 use shared::{
     assertion::{Asserted, Forwarded, Parties},
     cookie,
-    decision::{Asked, Credential, Decision, Denied, Inquiry, Source, View, decide},
+    decision::{Asked, Credential, Decision, Denied, Inquiry, Source, View, allowed_until, decide},
     feed::frames,
     keys::KeySet,
     path::Target,
@@ -29,12 +29,12 @@ use shared::{
 use wasm_bindgen::prelude::{JsError, wasm_bindgen};
 
 use crate::{
-    buffers::{self, exchange, tell_identity},
+    buffers::{self, exchange, tell_changes, tell_until},
     own::{Own, session_route, who_am_i},
     pools::Pools,
     refusal::Refusal,
     settings::{Settings, Trust},
-    tokens::{NO_IDENTITY, Tokens},
+    tokens::{Known, NO_IDENTITY, Tokens},
     verify::Runtime,
 };
 
@@ -76,6 +76,11 @@ impl Effort {
             _ => Asked::Answered,
         };
         Self { is_idle: number & 1 != 0, inquiry: Inquiry { hub: asked(number >> 1), origin: asked(number >> 3) } }
+    }
+
+    /// Whether the gate has what is needed without anybody being asked.
+    fn is_none(self) -> bool {
+        !self.is_idle && self.inquiry == Inquiry::default()
     }
 }
 
@@ -304,14 +309,15 @@ impl Gate {
 
     fn judge(&mut self, input: &str, effort: Effort, now: Timestamp, said: &mut String) -> (Verdict, u8) {
         let (facts, renewed) = read(input);
-        match self.judge_facts(&facts, renewed, effort, now, said) {
-            Ok(judged) => judged,
-            Err(refused) => {
-                self.count(refused.name);
-                refused.naming(self.settings.resource.as_ref()).write(said);
-                (Verdict::Refuse, 0)
-            }
-        }
+        tell_until(Timestamp::EPOCH);
+        let judged = self.judge_facts(&facts, renewed, effort, now, said);
+        // What the token proves may be news.
+        tell_changes(self.replica.changes());
+        judged.unwrap_or_else(|refused| {
+            self.count(refused.name);
+            refused.naming(self.settings.resource.as_ref()).write(said);
+            (Verdict::Refuse, 0)
+        })
     }
 
     fn judge_facts(
@@ -356,8 +362,7 @@ impl Gate {
             presented = Presented { access: Some(renewed), refresh: None };
         }
         let skew_max = settings.skew_max;
-        let Effort { is_idle, inquiry } = effort;
-        let (freshness, inquiry) = knowledge(&settings.trust, replica, inquiry, now);
+        let (freshness, inquiry) = knowledge(&settings.trust, replica, effort.inquiry, now);
         let known = presented.access.map(|text| {
             let expected = Expected { issuer: &settings.issuer, audience: &settings.audience };
             tokens.verified(text, token_keys(&settings.trust, replica), expected)
@@ -371,7 +376,7 @@ impl Gate {
         let verdict = match decide(route, credential, view, now) {
             Decision::Anonymous => Verdict::Anonymous,
             // An idle gate hears nothing: whoever comes first must not pass on what was true some seconds ago.
-            Decision::Allow(_) if is_idle && inquiry == Inquiry::default() => Verdict::AskHub,
+            Decision::Allow(_) if effort.is_idle && inquiry == Inquiry::default() => Verdict::AskHub,
             Decision::Allow(_) if own == Some(Own::Session) => Verdict::Session,
             Decision::Allow(_) => Verdict::Allow,
             Decision::Ask(Source::Hub) => Verdict::AskHub,
@@ -384,23 +389,29 @@ impl Gate {
             }
             Decision::Deny(denied) => return Err(Refusal::denied(denied, route)),
         };
-        let assertion = |asserted: &Asserted| {
+        let assertion = |of: Option<&Known>| {
             let Some(key) = settings.assertion_key(&route.upstream) else { return Some(String::new()) };
+            let nobody = Asserted::default();
+            let asserted = of.map_or(&nobody, Known::asserted);
             let Target { authority, path, query, .. } = place.target;
             let parties = Parties { issuer: &settings.issuer, upstream: &route.upstream };
             key.assert(parties, Forwarded { method: facts.method, path, query }, authority, asserted, now)
         };
         match (verdict, known) {
             (Verdict::Allow, Some(Ok(known))) => {
-                let Some(assertion) = assertion(&known.asserted) else { return Ok((Verdict::TooLarge, index)) };
+                let Some(assertion) = assertion(Some(known)) else { return Ok((Verdict::TooLarge, index)) };
                 said.extend([&known.identity, &assertion, "\n"]);
-                tell_identity(known.number);
                 known.teach(replica);
+                // One that comes once takes no place. An assertion is for one request, and who was asked was asked for one.
+                let may_be_kept = known.is_again && assertion.is_empty() && effort.is_none();
+                if may_be_kept && facts.method == "GET" && renewed.is_none() {
+                    let view = View { floors: replica.floors(), freshness, inquiry, skew_max };
+                    tell_until(allowed_until(route, &known.token, view, now).unwrap_or(Timestamp::EPOCH));
+                }
             }
             (Verdict::Anonymous, _) => {
-                let Some(assertion) = assertion(&Asserted::default()) else { return Ok((Verdict::TooLarge, index)) };
+                let Some(assertion) = assertion(None) else { return Ok((Verdict::TooLarge, index)) };
                 said.extend([NO_IDENTITY, &assertion, "\n"]);
-                tell_identity(0.0);
             }
             (Verdict::Session, Some(Ok(known))) => {
                 said.push_str(presented.access.unwrap_or_default());
@@ -474,6 +485,7 @@ impl Gate {
         }
         self.replica.check_clock(now, self.settings.skew_max);
         self.replica.prune(now);
+        tell_changes(self.replica.changes());
         if self.replica.position().keys != keys_before {
             // A key that left the set must not live on in the verified tokens.
             self.tokens.clear();

@@ -6,7 +6,7 @@
 //!
 //! Invariant: an entry is found by every byte of its token, and was verified under the key set that counts now.
 
-use core::num::NonZeroUsize;
+use core::{cell::OnceCell, num::NonZeroUsize};
 
 use lru::LruCache;
 use shared::{
@@ -37,16 +37,20 @@ pub(crate) struct Known {
     pub(crate) token: AccessToken,
     /// Subject, session, tenant, roles and version: the values of the identity headers, each with a line break after it.
     pub(crate) identity: String,
-    /// The same for an assertion.
-    pub(crate) asserted: Asserted,
-    /// The number of that identity, from 1; no other token of this instance has it. A number as JavaScript has them: whole
-    /// and exact for longer than an instance can live.
-    pub(crate) number: f64,
+    /// The same for an assertion, once there was one.
+    asserted: OnceCell<Asserted>,
+    /// Whether it came before.
+    pub(crate) is_again: bool,
     /// Whether the replica has learned what the token proves; it forgets that only after the token has expired.
     taught: bool,
 }
 
 impl Known {
+    /// What an assertion says of it.
+    pub(crate) fn asserted(&self) -> &Asserted {
+        self.asserted.get_or_init(|| Asserted::of(self.token.claims()))
+    }
+
     /// Raises the floors that the token proves, once. Only for a token in its time.
     pub(crate) fn teach(&mut self, replica: &mut Replica) {
         if !self.taught {
@@ -59,14 +63,12 @@ impl Known {
 /// The verified tokens of an instance; the one that was not used for longest makes room.
 pub(crate) struct Tokens {
     known: LruCache<String, Known>,
-    /// How many were verified so far.
-    count: f64,
 }
 
 impl Tokens {
     /// None yet.
     pub(crate) fn new() -> Self {
-        Self { known: LruCache::new(TOKENS_MAX), count: 0.0 }
+        Self { known: LruCache::new(TOKENS_MAX) }
     }
 
     /// How many there are.
@@ -93,13 +95,14 @@ impl Tokens {
         if text.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLarge);
         }
-        let Self { known, count } = self;
-        known.try_get_or_insert_mut_ref(text, || {
+        let mut is_again = true;
+        let known = self.known.try_get_or_insert_mut_ref(text, || {
+            is_again = false;
             let token = AccessToken::verify(text, keys, &Runtime, expected)?;
-            *count += 1.0;
             let identity = identity::values(token.claims()).join("\n") + "\n";
-            let asserted = Asserted::of(token.claims());
-            Ok(Known { identity, asserted, number: *count, token, taught: false })
-        })
+            Ok::<_, TokenError>(Known { identity, asserted: OnceCell::new(), token, is_again, taught: false })
+        })?;
+        known.is_again = is_again;
+        Ok(known)
     }
 }

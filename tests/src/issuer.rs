@@ -39,10 +39,19 @@ impl TestIssuer {
     ///
     /// The clock is wrong.
     pub fn token(&self, session: &str, lifetime: Duration) -> anyhow::Result<String> {
+        self.token_of_version(1, session, lifetime)
+    }
+
+    /// As [`Self::token`], of a later version of the session.
+    ///
+    /// # Errors
+    ///
+    /// The clock is wrong.
+    pub fn token_of_version(&self, version: u64, session: &str, lifetime: Duration) -> anyhow::Result<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let claims = json!({
             "iss": ISSUER, "sub": "alice", "aud": "app", "exp": now + lifetime.as_secs(), "iat": now, "jti": "j",
-            "client_id": "web", "sid": session, "ver": [1, 1, 0, 1], "auth_time": now,
+            "client_id": "web", "sid": session, "ver": [version, 1, 0, 1], "auth_time": now,
         });
         let header = json!({ "typ": "at+jwt", "alg": "EdDSA", "kid": "ed" });
         Ok(signed(&header, &claims, |message| self.key.sign(message).as_ref().to_vec()))
