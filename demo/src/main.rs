@@ -20,7 +20,7 @@ struct Arguments {
     #[arg(long, default_value = "http://127.0.0.1:8780")]
     origin: Url,
     /// The origin's public feed key.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     feed_key: String,
     /// By which the gate's word is known, 64 hexadecimal digits.
     #[arg(long, env = "PORTCULLIS_ASSERTION_KEY", hide_env_values = true)]
@@ -69,5 +69,24 @@ async fn stopped() {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One key of 64 begins so: base64url has hyphens.
+    #[test]
+    fn a_feed_key_may_begin_with_a_hyphen() {
+        let arguments = |key| ["portcullis-demo", "--feed-key", key, "--assertion-key", "a", "--management-key", "m"];
+        for key in ["-eypwsLHYSrrNEEZTlQ2kZ0_Y0n5vZp0WQVb4wFAaKU", "--", "eypwsLHYSrrNEEZTlQ2kZ0_Y0n5vZp0WQVb4wFAaKU"] {
+            let parsed = Arguments::try_parse_from(arguments(key)).map(|arguments| arguments.feed_key);
+            assert_eq!(parsed.ok().as_deref(), Some(key));
+        }
+        assert!(
+            Arguments::try_parse_from(arguments("k").into_iter().chain(["-x"])).is_err(),
+            "no option is hidden by it"
+        );
     }
 }

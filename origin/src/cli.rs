@@ -114,3 +114,42 @@ fn print(text: &str) -> anyhow::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parses(line: &str) -> bool {
+        Arguments::try_parse_from(line.split(' ')).is_ok()
+    }
+
+    /// Ids are random base64url: one of 64 begins with a hyphen.
+    #[test]
+    fn an_id_may_begin_with_a_hyphen() {
+        for command in [
+            "sessions show ID",
+            "sessions revoke ID --json",
+            "sessions list alice --cursor ID",
+            "apikeys show ID",
+            "apikeys rotate ID --overlap-s 60",
+            "apikeys remove ID",
+            "apikeys list --cursor ID",
+            "audit --cursor ID",
+            "keys revoke ID",
+        ] {
+            for id in ["-AAAAAAAAAAAAAAAAAAAAA", "--AAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAA"] {
+                let line = format!("portcullis {}", command.replace("ID", id));
+                assert!(parses(&line), "{line}");
+            }
+        }
+        assert!(!parses("portcullis sessions show AAAA --no-such-option"), "an option that is none is told");
+    }
+
+    #[test]
+    fn a_list_of_no_entries_is_refused_with_what_is_allowed() {
+        let parsed = |limit| Arguments::try_parse_from(["portcullis", "audit", "--limit", limit]);
+        let said = parsed("0").err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(said.contains("0 is not in 1.."), "{said}");
+        assert!(parsed("1").is_ok());
+    }
+}

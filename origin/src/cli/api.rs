@@ -54,11 +54,11 @@ pub(super) struct Arguments<C: clap::Subcommand> {
 #[derive(Debug, clap::Args)]
 pub(super) struct Pages {
     /// Go on where an earlier list ended.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     cursor: Option<String>,
     /// Print this many entries at most; all, if left out.
-    #[arg(long, value_name = "ENTRIES")]
-    limit: Option<usize>,
+    #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
 }
 
 impl Api {
@@ -105,7 +105,7 @@ impl Api {
     ) -> anyhow::Result<()> {
         let query = query.iter().copied().chain([("cursor", &pages.cursor)]);
         let query: Vec<_> = query.filter_map(|(name, value)| Some((name, value.as_deref()?))).collect();
-        let max = pages.limit.unwrap_or(usize::MAX);
+        let max = pages.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
         let List { entries, next_cursor } = runtime()?.block_on(self.client()?.list(segments, &query, member, max))?;
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(columns);

@@ -11,7 +11,10 @@ pub(super) enum Command {
     /// The keys, oldest first.
     List(Pages),
     /// One key.
-    Show { id: String },
+    Show {
+        #[arg(allow_hyphen_values = true)]
+        id: String,
+    },
     /// Make a key, and print it this once.
     Create {
         /// For people.
@@ -28,13 +31,17 @@ pub(super) enum Command {
     },
     /// Give a key a new secret, and print it this once.
     Rotate {
+        #[arg(allow_hyphen_values = true)]
         id: String,
         /// For how many seconds the secret of before still counts.
         #[arg(long, default_value_t = 86_400)]
         overlap_s: u64,
     },
     /// End a key.
-    Remove { id: String },
+    Remove {
+        #[arg(allow_hyphen_values = true)]
+        id: String,
+    },
 }
 
 pub(super) fn run(arguments: &Arguments<Command>) -> anyhow::Result<()> {

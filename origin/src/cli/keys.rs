@@ -21,6 +21,7 @@ pub(super) enum Command {
     /// Refuse every token of a key that others may know, from now on and everywhere; another key signs.
     Revoke {
         /// The name of the key, as `show` prints it.
+        #[arg(allow_hyphen_values = true)]
         kid: String,
         #[command(flatten)]
         file: ConfigFile,

@@ -15,9 +15,15 @@ pub(super) enum Command {
         pages: Pages,
     },
     /// One session.
-    Show { session: String },
+    Show {
+        #[arg(allow_hyphen_values = true)]
+        session: String,
+    },
     /// End a session; may be repeated.
-    Revoke { session: String },
+    Revoke {
+        #[arg(allow_hyphen_values = true)]
+        session: String,
+    },
 }
 
 pub(super) fn run(arguments: &Arguments<Command>) -> anyhow::Result<()> {
