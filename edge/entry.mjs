@@ -3,10 +3,11 @@
 // The hot path is `fetch` down to `answer`: no promise, no object and no conversion but those that the runtime asks for. The
 // generated code of index.js instantiates the module anew after a panic; the new instance says `UNREADY`, and all that was
 // known of the old one (`shared`) is taken anew.
-import app, { Hub } from "./index.js";
+import app from "./index.js";
 import { connections, isLasting, watch } from "./connections.mjs";
 import policy from "./policy.bin";
 import { consult, heard, hub, hubName, isIdle, refresh, restart } from "./feed.mjs";
+import { Hub } from "./hub.mjs";
 import { POSTURE, redirect, refuse } from "./refuse.mjs";
 import { cookies, renewal, session, signOut } from "./session.mjs";
 import { forward, forwardToPool, mayRepeat, own } from "./upstream.mjs";
@@ -275,7 +276,7 @@ function status() {
 
 async function hubAnswer(req, env, search) {
   // Signed frames of hashed keys are nobody's secret; an origin whose store lost floors gets them back from here.
-  if (req.method === "GET") return hub(env).fetch(`http://hub/sync${search}`);
+  if (req.method === "GET") return hub(env).fetch(`http://hub/sync${search}`, { headers: req.headers });
   if (req.method !== "POST") return refuse(["405", "method", "", "GET, POST", "frames are taken in by POST and handed out by GET"]);
   const length = Number(req.headers.get("content-length") ?? NaN);
   if (!(length <= PUSH_BYTES_MAX)) return refuse(["413", "too_large", "", "", `frames may have ${PUSH_BYTES_MAX} bytes, with Content-Length`]);

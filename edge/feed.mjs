@@ -13,20 +13,23 @@ const [ALL_GOOD, OTHER_ROUTES] = [1, 2];
 
 const SKEW_REPORT_MS = 60_000; // between reports of a clock that is wrong
 
+const NOTHING = { query: null, etag: null };
 const sources = { hub: source(askHub), origin: source(askOrigin) };
 
 let follows = false; // whether the gate has a feed
 let onRoutes = null;
 let skewSaidAt = 0;
 
-// A source, its pulls counted from 1: `running` is the one that is under way, a promise of whether it succeeded.
+// A source, its pulls counted from 1: `running` is the one that is under way, a promise of whether it succeeded; `held`
+// is the last answer that was taken in: to which question, and its `ETag`.
 function source(ask) {
-  return { ask, count: 0, running: null, begunAt: 0, heardAt: 0, failedAt: 0 };
+  return { ask, count: 0, running: null, begunAt: 0, heardAt: 0, failedAt: 0, held: NOTHING };
 }
 
 /** A gate was configured: whether it has a feed is asked anew. `rerouted` is called when the feed brought other routes. */
 export function restart(rerouted) {
   follows = wasm.position() !== "";
+  for (const source of Object.values(sources)) source.held = NOTHING;
   onRoutes = rerouted;
 }
 
@@ -54,10 +57,21 @@ export async function consult(name, env, ctx) {
     if (pull === null) return asked.failedAt === 0;
     ctx.waitUntil(pull);
     const fresh = asked.count > came;
-    const good = await Promise.race([pull, new Promise((done) => setTimeout(done, PULL_MS_MAX, false))]);
+    const good = await within(PULL_MS_MAX, pull);
     if (fresh) return good;
   }
   return false;
+}
+
+// What comes of a promise, or false if that takes longer.
+async function within(ms, promise) {
+  let timer;
+  const late = new Promise((done) => { timer = setTimeout(done, ms, false); });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** As `consult`, but what a source said to a question of at most `ms` ago will do. */
@@ -86,13 +100,19 @@ function begin(asked, env, now) {
 
 async function pull(asked, env) {
   const query = wasm.position();
-  const answer = await asked.ask(env, query, { signal: AbortSignal.timeout(PULL_MS_MAX) });
-  const bytes = await answer.arrayBuffer();
-  if (!answer.ok) throw new Error(`the source of floors answered ${answer.status}`);
+  const init = { signal: AbortSignal.timeout(PULL_MS_MAX) };
+  const { held } = asked;
+  if (held.query === query) init.headers = { "if-none-match": held.etag };
+  const answer = await asked.ask(env, query, init);
+  // All that there is was taken in before; how old it is shows when the request is judged.
+  const bytes = answer.status === 304 ? new ArrayBuffer(0) : await answer.arrayBuffer();
+  if (!answer.ok && answer.status !== 304) throw new Error(`the source of floors answered ${answer.status}`);
   const now = Date.now();
   const said = wasm.accept(new Uint8Array(bytes), now);
   if (said & OTHER_ROUTES) onRoutes();
   if (!(said & ALL_GOOD)) throw new Error("frames were refused");
+  const etag = answer.headers.get("etag");
+  if (answer.status !== 304) asked.held = etag === null ? NOTHING : { query, etag };
   const ahead = wasm.clock_ahead_ms(now);
   if (ahead > 0 && now - skewSaidAt >= SKEW_REPORT_MS) {
     skewSaidAt = now;

@@ -20,6 +20,7 @@ const gate :Workerd.Worker = (
     (name = "refuse.mjs", esModule = embed "refuse.mjs"),
     (name = "session.mjs", esModule = embed "session.mjs"),
     (name = "feed.mjs", esModule = embed "feed.mjs"),
+    (name = "hub.mjs", esModule = embed "hub.mjs"),
     (name = "upstream.mjs", esModule = embed "upstream.mjs"),
     (name = "policy.bin", data = embed "policy.bin"),
     (name = "index.js", esModule = embed "index.js"),

@@ -68,12 +68,18 @@ impl DurableObject for Hub {
         let Some(position) = position_of(&request.url()?) else {
             return Response::error("the query must be epoch=…&after=…&keys=…, and may have policy=…", 400);
         };
-        if self.hub.borrow().position().epoch == Epoch(0) {
+        let is_empty = self.hub.borrow().position().epoch == Epoch(0);
+        if is_empty {
             // Nothing was pushed yet: the first gate need not wait for the alarm.
             self.pull().await;
         }
         let mut response = Response::from_bytes(self.hub.borrow().since(position)?)?;
-        response.headers_mut().set("content-type", "application/octet-stream")?;
+        let headers = response.headers_mut();
+        headers.set("content-type", "application/octet-stream")?;
+        if is_empty {
+            // The next one may bring more, though nobody pushed.
+            headers.set("cache-control", "no-store")?;
+        }
         Ok(response)
     }
 

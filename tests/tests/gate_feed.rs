@@ -1,5 +1,7 @@
 //! What the gate believes: frames of the pinned feed key, pinned token keys, and nothing else.
 
+use std::slice;
+
 use ::origin::keys::Verifier;
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -74,6 +76,67 @@ async fn a_restarted_hub_still_knows_what_was_ended() -> Tested {
     assert_eq!(setting.gate.status_of("/relaxed/x", &ended.access).await?, 401);
     assert_eq!(setting.gate.status_of("/relaxed/x", &kept.access).await?, 200);
     Ok(())
+}
+
+/// I5, RFC 9110 §13.1.2: a hub gives the answer again that it gave, or says that it is the same, until something changes; then,
+/// and after a restart, it answers anew.
+#[tokio::test]
+async fn a_hub_repeats_an_answer_as_long_as_it_is_the_answer() -> Tested {
+    let mut setting = Setting::start().await?;
+    let feed_key = PublicKey::ed25519_from_text(setting.origin.feed_key())?;
+    let opened = setting.open("erin").await?;
+    let status = setting.gate.status().await?;
+    let number = |name: &str| status[name].as_str().unwrap_or_default().to_owned();
+    let (epoch, cursor, keys) = (number("epoch"), number("cursor"), number("keys"));
+    let question = format!("/.portcullis/hubs/local/frames?epoch={epoch}&after={cursor}&keys={keys}&policy=0");
+    let ask = async |gate: &TestGate, held: Option<&str>| {
+        let request = gate.request(Method::GET, &question);
+        let request = if let Some(held) = held { request.header("if-none-match", held) } else { request };
+        let answer = request.send().await?;
+        let etag = answer.headers().get("etag").and_then(|etag| etag.to_str().ok()).map(ToOwned::to_owned);
+        let status = answer.status().as_u16();
+        anyhow::Ok((status, etag, answer.bytes().await?.to_vec()))
+    };
+    // A heartbeat may come in between; then it is asked again.
+    let repeated = async || {
+        let (status, etag, body) = ask(&setting.gate, None).await.ok()?;
+        let again = ask(&setting.gate, None).await.ok()?;
+        let held = ask(&setting.gate, etag.as_deref()).await.ok()?;
+        let is_same = status == 200 && !body.is_empty() && again == (200, etag.clone(), body.clone());
+        (is_same && held == (304, etag.clone(), Vec::new())).then_some((etag?, body))
+    };
+    let (etag, before) = eventually("an answer that is repeated", repeated).await?;
+    assert_eq!(floors_in(&before, &feed_key)?, 0);
+    let path = format!("/v1/sessions/{}/revoke", opened.session);
+    assert_eq!(setting.origin.manage(Method::POST, &path, json!({})).await?.0, 200);
+    let told = async || {
+        let (status, _, body) = ask(&setting.gate, Some(&etag)).await.ok()?;
+        (status == 200 && floors_in(&body, &feed_key).ok()? == 1).then_some(())
+    };
+    eventually("the floor in the answer", told).await?;
+    for held in [None, Some(etag.as_str()), None] {
+        let (status, other, body) = ask(&setting.gate, held).await?;
+        assert_eq!((status, floors_in(&body, &feed_key)?), (200, 1), "from then on, always");
+        assert_ne!(other.as_ref(), Some(&etag));
+    }
+    setting.origin.stop().await;
+    let (_, etag, _) = ask(&setting.gate, None).await?;
+    setting.gate.restart().await?;
+    let (status, other, body) = ask(&setting.gate, etag.as_deref()).await?;
+    assert_eq!((status, floors_in(&body, &feed_key)?), (200, 1), "another instance knows nothing of what was given");
+    assert_ne!(other, etag);
+    Ok(())
+}
+
+/// How many floors these frames bring.
+fn floors_in(mut frames: &[u8], feed_key: &PublicKey) -> anyhow::Result<usize> {
+    let mut floors = 0;
+    while !frames.is_empty() {
+        let (frame, rest) = UnverifiedFrame::split(frames)?;
+        floors += frame.verify(&Verifier, slice::from_ref(feed_key))?.floors().count();
+        frames = rest;
+    }
+    Ok(floors)
 }
 
 /// I1, I5: a gate that knows nothing does not say "nothing is revoked".
@@ -198,7 +261,7 @@ async fn the_hub_hands_out_the_floors_that_it_holds() -> Tested {
     let mut rest: &[u8] = &bytes;
     while !rest.is_empty() {
         let (frame, after) = UnverifiedFrame::split(rest)?;
-        replica.accept(&frame.verify(&Verifier, std::slice::from_ref(&feed_key))?);
+        replica.accept(&frame.verify(&Verifier, slice::from_ref(&feed_key))?);
         rest = after;
     }
     let lowest = |session: &str| Ok::<_, anyhow::Error>(replica.floors().lowest(&FloorKey::session(&session.parse()?)));

@@ -21,10 +21,11 @@ use crate::{
 const GZIPPED_BYTES_MAX: usize = 300 * 1024;
 
 /// Files beside the build that it needs to run: the entry, and the configurations of bare workerd.
-const COPIED: [&str; 8] = [
+const COPIED: [&str; 9] = [
     "entry.mjs",
     "connections.mjs",
     "feed.mjs",
+    "hub.mjs",
     "refuse.mjs",
     "session.mjs",
     "upstream.mjs",

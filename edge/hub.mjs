@@ -1,0 +1,62 @@
+// The hub as a Durable Object. What it keeps and hands out is decided by the rules in WebAssembly; here answers that were given
+// are given again, so that a hundred gates that ask the same enter the rules once.
+import { Hub as Rules } from "./index.js";
+
+const ANSWERS_MAX = 64;
+const ANSWER_BYTES_MAX = 64 * 1024; // of those that are kept: deltas and heartbeats, no snapshots
+
+export class Hub {
+  #rules;
+  #instance = crypto.randomUUID();
+  #version = 0; // another one after everything that may change an answer
+  #changing = 0; // how much of that is under way
+  #answers = new Map(); // of this version, by URL
+
+  constructor(state, env) {
+    this.#rules = new Rules(state, env);
+  }
+
+  fetch(request) {
+    if (request.method !== "GET") return this.#change(() => this.#rules.fetch(request));
+    if (this.#changing > 0) return this.#rules.fetch(request);
+    // RFC 9110 §13.1.2: who has the answer to this question of this version lacks nothing.
+    const etag = `"${this.#instance}-${this.#version}"`;
+    if (request.headers.get("if-none-match") === etag) return new Response(null, { status: 304, headers: { etag } });
+    const body = this.#answers.get(request.url);
+    return body === undefined ? this.#ask(request, etag) : answerOf(body, etag);
+  }
+
+  alarm() {
+    return this.#change(() => this.#rules.alarm());
+  }
+
+  async #ask(request, etag) {
+    const version = this.#version;
+    const answer = await this.#rules.fetch(request);
+    if (answer.status !== 200 || answer.headers.has("cache-control")) return answer;
+    const body = await answer.arrayBuffer();
+    if (body.byteLength === 0 || this.#changing > 0 || this.#version !== version) return answerOf(body);
+    if (body.byteLength <= ANSWER_BYTES_MAX) {
+      if (this.#answers.size >= ANSWERS_MAX) this.#answers.clear();
+      this.#answers.set(request.url, body);
+    }
+    return answerOf(body, etag);
+  }
+
+  async #change(change) {
+    this.#changing += 1;
+    try {
+      return await change();
+    } finally {
+      this.#changing -= 1;
+      this.#version += 1;
+      this.#answers.clear();
+    }
+  }
+}
+
+function answerOf(body, etag) {
+  const headers = { "content-type": "application/octet-stream" };
+  if (etag !== undefined) headers.etag = etag;
+  return new Response(body, { headers });
+}
