@@ -25,7 +25,7 @@ export const connections = () => ({ open: open.size, cut });
 
 /** Whether an answer is one that outlives its request. */
 export const isLasting = (answer) =>
-  answer.status === 101 || (answer.body !== null && (answer.headers.get("content-type") ?? "").startsWith("text/event-stream"));
+  answer.status === 101 || ((answer.headers.get("content-type") ?? "").startsWith("text/event-stream") && answer.body !== null);
 
 /**
  * The answer, watched. `stands(ms)` is asked whether the connection may go on, from what was heard within `ms`: a promise of

@@ -42,7 +42,7 @@ async function askPool(upstream, request, values) {
     if (address === undefined) throw failure;
     tried |= 1 << node;
     try {
-      const answer = await askNode(address + rest, request, values, Number(ms));
+      const answer = await askNode(address + rest, request, Number(ms));
       wasm.settle_node(upstream, session, node, true, Date.now());
       return answer;
     } catch (error) {
@@ -59,7 +59,7 @@ class TooLate extends Error {}
 // core of an EPYC), and another node is what makes them worth it. A timer for all requests of the isolate would be cheaper, but
 // the runtime lets no request act for another one. It is taken off once the head of the answer is there, which cannot be done
 // with `AbortSignal.timeout`: what is streamed may last.
-async function askNode(url, request, values, ms) {
+async function askNode(url, request, ms) {
   const late = new AbortController();
   let timer = null;
   const begin = () => { timer = setTimeout(() => late.abort(new TooLate()), ms); };
@@ -69,7 +69,7 @@ async function askNode(url, request, values, ms) {
   if (body === null) begin();
   else body = sentWhole(body, headers, () => { if (!isOver) begin(); });
   try {
-    return await fetch(requestTo(url, { method, headers, body }, values, late.signal));
+    return await fetch(requestTo(url, { method, headers, body }, request.cache, late.signal));
   } catch (error) {
     throw late.signal.aborted ? late.signal.reason : error;
   } finally {
@@ -93,8 +93,13 @@ const pathOf = (url) => url.slice(url.indexOf("/", url.indexOf("://") + 3));
 function prepare(req, address, values) {
   const { url } = req;
   const rest = pathOf(url);
-  const request = requestTo(address + rest, req, values);
+  // BRR-09: what one user is told comes out of no cache between here and the application, and goes into none. The runtime has
+  // one of its own where requests have `cf`; elsewhere the header that its mode stands for says all, and costs less.
+  const isPrivate = isOfSession(values);
+  const hasCache = isPrivate && req.cf !== undefined;
+  const request = requestTo(address + rest, req, hasCache ? "no-store" : undefined);
   const { headers } = request;
+  if (isPrivate && !hasCache) headers.set("cache-control", "no-cache");
   strip(headers);
   for (let i = 0; i < IDENTITY.length; i++) if (values[i] !== "") headers.set(IDENTITY[i], values[i]);
   // The credential was the gate's business; the application gets the verdict instead.
@@ -111,10 +116,8 @@ function prepare(req, address, values) {
 
 const isOfSession = (values) => values[0] !== "";
 
-// All at once: a request that is made of another one is copied whole, and again by options of `fetch`. BRR-09: what one user
-// is told comes out of no cache between here and the application, and goes into none.
-function requestTo(url, { method, headers, body }, values, signal) {
-  const cache = isOfSession(values) ? "no-store" : undefined;
+// All at once: a request that is made of another one is copied whole, and again by options of `fetch`.
+function requestTo(url, { method, headers, body }, cache, signal) {
   return new Request(url, { method, headers, body, redirect: "manual", cache, signal });
 }
 
@@ -128,20 +131,26 @@ function kept(answer) {
   return own;
 }
 
-async function ask(asked, mayBeKept, lines, holds) {
-  let answer;
-  try {
-    answer = await asked;
-    if (mayBeKept && answer.webSocket === null && !answer.headers.has("cache-control")) answer = kept(answer);
-    if (holds !== null) {
-      const held = holds(answer);
-      answer = held instanceof Response ? held : await held;
+function ask(asked, mayBeKept, lines, holds) {
+  const taken = (answer) => {
+    try {
+      if (mayBeKept && answer.webSocket === null && !answer.headers.has("cache-control")) answer = kept(answer);
+      const held = holds === null ? answer : holds(answer);
+      return held instanceof Response ? held : held.catch(none);
+    } catch (error) {
+      return none(error);
     }
-  } catch (error) {
-    const none = "the application does not answer";
-    answer = refuse(error instanceof TooLate ? ["504", "upstream", "", "", `${none} in time`] : ["502", "upstream", "", "", none]);
-  }
-  if (!lines) return answer;
+  };
+  const answer = asked.then(taken, none);
+  return lines ? answer.then((answer) => renewed(answer, lines)) : answer;
+}
+
+function none(error) {
+  const none = "the application does not answer";
+  return refuse(error instanceof TooLate ? ["504", "upstream", "", "", `${none} in time`] : ["502", "upstream", "", "", none]);
+}
+
+function renewed(answer, lines) {
   // Also with the answer that opens a WebSocket: cookies that get lost would make the next renewal a reuse.
   const renewed = answer.webSocket
     ? new Response(null, { status: 101, webSocket: answer.webSocket, headers: answer.headers })
