@@ -13,22 +13,25 @@ const [ALL_GOOD, OTHER_ROUTES] = [1, 2];
 
 const SKEW_REPORT_MS = 60_000; // between reports of a clock that is wrong
 
-const NOTHING = { query: null, etag: null };
+const NOTHING = { query: null, headers: undefined };
 const sources = { hub: source(askHub), origin: source(askOrigin) };
 
 let follows = false; // whether the gate has a feed
 let onRoutes = null;
+let position = null; // as `wasm.position` says it; null after everything that may have moved it
+let hubId = null;
 let skewSaidAt = 0;
 
 // A source, its pulls counted from 1: `running` is the one that is under way, a promise of whether it succeeded; `held`
-// is the last answer that was taken in: to which question, and its `ETag`.
+// is the last answer that was taken in: to which question, and how to ask for another one.
 function source(ask) {
   return { ask, count: 0, running: null, begunAt: 0, heardAt: 0, failedAt: 0, held: NOTHING };
 }
 
 /** A gate was configured: whether it has a feed is asked anew. `rerouted` is called when the feed brought other routes. */
 export function restart(rerouted) {
-  follows = wasm.position() !== "";
+  position = wasm.position();
+  follows = position !== "";
   for (const source of Object.values(sources)) source.held = NOTHING;
   onRoutes = rerouted;
 }
@@ -52,12 +55,14 @@ export async function consult(name, env, ctx) {
   const asked = sources[name];
   const came = asked.count;
   while (follows && Date.now() - asked.failedAt >= RETRY_MS) {
-    const mine = asked.count > came;
-    const pull = isUnderWay(asked, Date.now()) ? asked.running : mine ? null : begin(asked, env, Date.now());
+    const wasBegun = asked.count > came;
+    let begun = null;
+    const pull = isUnderWay(asked, Date.now()) ? asked.running : wasBegun ? null : (begun = begin(asked, env, Date.now()));
     if (pull === null) return asked.failedAt === 0;
     ctx.waitUntil(pull);
     const fresh = asked.count > came;
-    const good = await within(PULL_MS_MAX, pull);
+    // Of another request's pull nobody hears when that request was cancelled.
+    const good = await (pull === begun ? pull : within(PULL_MS_MAX, pull));
     if (fresh) return good;
   }
   return false;
@@ -86,38 +91,46 @@ const isUnderWay = ({ running, begunAt }, now) => running !== null && now - begu
 function begin(asked, env, now) {
   asked.count += 1;
   asked.begunAt = now;
-  const mine = pull(asked, env).then(() => {
+  asked.running = attempt(asked, env, now, asked.count);
+  return asked.running;
+}
+
+// Whether a pull succeeds in its time.
+async function attempt(asked, env, now, count) {
+  try {
+    if (!(await within(PULL_MS_MAX, pull(asked, env)))) throw new Error("the source of floors did not answer in time");
     [asked.heardAt, asked.failedAt] = [now, 0];
     return true;
-  }, (error) => {
+  } catch (error) {
     asked.failedAt = Date.now();
     console.warn(JSON.stringify({ event: "gate_pull_failed", reason: String(error?.message ?? error) }));
     return false;
-  }).finally(() => { if (asked.running === mine) asked.running = null; });
-  asked.running = mine;
-  return mine;
+  } finally {
+    if (asked.count === count) asked.running = null;
+  }
 }
 
 async function pull(asked, env) {
-  const query = wasm.position();
-  const init = { signal: AbortSignal.timeout(PULL_MS_MAX) };
+  const query = (position ??= wasm.position());
   const { held } = asked;
-  if (held.query === query) init.headers = { "if-none-match": held.etag };
-  const answer = await asked.ask(env, query, init);
+  const answer = await asked.ask(env, query, held.query === query ? held.headers : undefined);
   // All that there is was taken in before; how old it is shows when the request is judged.
-  const bytes = answer.status === 304 ? new ArrayBuffer(0) : await answer.arrayBuffer();
-  if (!answer.ok && answer.status !== 304) throw new Error(`the source of floors answered ${answer.status}`);
+  if (answer.status === 304) return true;
+  const bytes = await answer.arrayBuffer();
+  if (!answer.ok) throw new Error(`the source of floors answered ${answer.status}`);
   const now = Date.now();
+  position = null;
   const said = wasm.accept(new Uint8Array(bytes), now);
   if (said & OTHER_ROUTES) onRoutes();
   if (!(said & ALL_GOOD)) throw new Error("frames were refused");
   const etag = answer.headers.get("etag");
-  if (answer.status !== 304) asked.held = etag === null ? NOTHING : { query, etag };
+  asked.held = etag === null ? NOTHING : { query, headers: { "if-none-match": etag } };
   const ahead = wasm.clock_ahead_ms(now);
   if (ahead > 0 && now - skewSaidAt >= SKEW_REPORT_MS) {
     skewSaidAt = now;
     console.warn(JSON.stringify({ event: "gate_clock_skewed", store_ahead_ms: ahead }));
   }
+  return true;
 }
 
 // --- the sources ---
@@ -126,13 +139,14 @@ async function pull(asked, env) {
 export const hubName = (env) => env.HUB_NAME || "local";
 
 /** The gate's hub. */
-export const hub = (env) => env.HUB.get(env.HUB.idFromName(hubName(env)));
+export const hub = (env) => env.HUB.get((hubId ??= env.HUB.idFromName(hubName(env))));
 
-function askHub(env, query, init) {
-  return hub(env).fetch(`http://hub/sync?${query}`, init);
+function askHub(env, query, headers) {
+  return hub(env).fetch(`http://hub/sync?${query}`, { headers });
 }
 
 // The origin reads the log for the answer: what was acknowledged before is in it.
-function askOrigin(env, query, init) {
-  return fetch(`${originUrl(env)}/feed/delta?${query}&current=true`, init);
+function askOrigin(env, query, headers) {
+  const signal = AbortSignal.timeout(PULL_MS_MAX);
+  return fetch(`${originUrl(env)}/feed/delta?${query}&current=true`, { headers, signal });
 }

@@ -10,6 +10,8 @@ export class Hub {
   #instance = crypto.randomUUID();
   #version = 0; // another one after everything that may change an answer
   #changing = 0; // how much of that is under way
+  #etag = `"${this.#instance}-0"`; // of this version
+  #same = null; // the answer to who holds all of it; without a body it may be given again
   #answers = new Map(); // of this version, by URL
 
   constructor(state, env) {
@@ -20,22 +22,22 @@ export class Hub {
     if (request.method !== "GET") return this.#change(() => this.#rules.fetch(request));
     if (this.#changing > 0) return this.#rules.fetch(request);
     // RFC 9110 §13.1.2: who has the answer to this question of this version lacks nothing.
-    const etag = `"${this.#instance}-${this.#version}"`;
-    if (request.headers.get("if-none-match") === etag) return new Response(null, { status: 304, headers: { etag } });
+    const etag = this.#etag;
+    if (request.headers.get("if-none-match") === etag) return (this.#same ??= new Response(null, { status: 304, headers: { etag } }));
     const body = this.#answers.get(request.url);
-    return body === undefined ? this.#ask(request, etag) : answerOf(body, etag);
+    return body === undefined ? this.#ask(request) : answerOf(body, etag);
   }
 
   alarm() {
     return this.#change(() => this.#rules.alarm());
   }
 
-  async #ask(request, etag) {
-    const version = this.#version;
+  async #ask(request) {
+    const etag = this.#etag;
     const answer = await this.#rules.fetch(request);
     if (answer.status !== 200 || answer.headers.has("cache-control")) return answer;
     const body = await answer.arrayBuffer();
-    if (body.byteLength === 0 || this.#changing > 0 || this.#version !== version) return answerOf(body);
+    if (body.byteLength === 0 || this.#changing > 0 || this.#etag !== etag) return answerOf(body);
     if (body.byteLength <= ANSWER_BYTES_MAX) {
       if (this.#answers.size >= ANSWERS_MAX) this.#answers.clear();
       this.#answers.set(request.url, body);
@@ -50,6 +52,8 @@ export class Hub {
     } finally {
       this.#changing -= 1;
       this.#version += 1;
+      this.#etag = `"${this.#instance}-${this.#version}"`;
+      this.#same = null;
       this.#answers.clear();
     }
   }
