@@ -9,7 +9,7 @@ export class Hub {
   #rules;
   #instance = crypto.randomUUID();
   #version = 0; // another one after everything that may change an answer
-  #changing = 0; // how much of that is under way
+  #pulling = 0; // how many pulls are under way, which go on after frames were taken in
   #etag = `"${this.#instance}-0"`; // of this version
   #same = null; // the answer to who holds all of it; without a body it may be given again
   #answers = new Map(); // of this version, by URL
@@ -19,8 +19,9 @@ export class Hub {
   }
 
   fetch(request) {
+    // The rules take frames in and answer in one turn (hub.rs), so until then what was answered before still is the answer.
     if (request.method !== "GET") return this.#change(() => this.#rules.fetch(request));
-    if (this.#changing > 0) return this.#rules.fetch(request);
+    if (this.#pulling > 0) return this.#rules.fetch(request);
     // RFC 9110 §13.1.2: who has the answer to this question of this version lacks nothing.
     const etag = this.#etag;
     if (request.headers.get("if-none-match") === etag) return (this.#same ??= new Response(null, { status: 304, headers: { etag } }));
@@ -28,8 +29,13 @@ export class Hub {
     return body === undefined ? this.#ask(request) : answerOf(body, etag);
   }
 
-  alarm() {
-    return this.#change(() => this.#rules.alarm());
+  async alarm() {
+    this.#pulling += 1;
+    try {
+      return await this.#change(() => this.#rules.alarm());
+    } finally {
+      this.#pulling -= 1;
+    }
   }
 
   async #ask(request) {
@@ -37,7 +43,7 @@ export class Hub {
     const answer = await this.#rules.fetch(request);
     if (answer.status !== 200 || answer.headers.has("cache-control")) return answer;
     const body = await answer.arrayBuffer();
-    if (body.byteLength === 0 || this.#changing > 0 || this.#etag !== etag) return answerOf(body);
+    if (body.byteLength === 0 || this.#pulling > 0 || this.#etag !== etag) return answerOf(body);
     if (body.byteLength <= ANSWER_BYTES_MAX) {
       if (this.#answers.size >= ANSWERS_MAX) this.#answers.clear();
       this.#answers.set(request.url, body);
@@ -46,11 +52,9 @@ export class Hub {
   }
 
   async #change(change) {
-    this.#changing += 1;
     try {
       return await change();
     } finally {
-      this.#changing -= 1;
       this.#version += 1;
       this.#etag = `"${this.#instance}-${this.#version}"`;
       this.#same = null;

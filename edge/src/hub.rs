@@ -60,6 +60,7 @@ impl DurableObject for Hub {
             if bytes.len() > PUSH_BYTES_MAX {
                 return Response::error("too large", 413);
             }
+            // Nothing is awaited from here on: hub.mjs repeats what was answered before until this is done.
             return match self.take(&bytes) {
                 Ok(stored) => self.answer(stored),
                 Err(()) => Response::error("the frames are malformed or not signed by a pinned key", 400),
