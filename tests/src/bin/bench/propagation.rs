@@ -27,9 +27,12 @@ use crate::{
 /// How propagation is measured.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// How many gates; each has an isolate, a replica and a socket of its own within one workerd.
+    /// How many gates; each has an isolate, a replica and a socket of its own.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
     gates: u16,
+    /// How many gates share a hub and a workerd, whose isolates all run on one thread: a region.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=100))]
+    gates_per_hub: u16,
     /// Revocations for each line of the table.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(50..=1_000))]
     revocations: u16,
@@ -96,10 +99,10 @@ struct Sample {
     /// Inside the origin, until records were read and written, and until the log was.
     store: f64,
     log: f64,
-    /// From the acknowledgement to the arrival of the frame at the hub; below zero if it was there first.
-    push: f64,
+    /// From the acknowledgement to the arrival of the frame at each hub; below zero if it was there first.
+    push: Vec<f64>,
     /// From there to the hub's answer.
-    hub: f64,
+    hub: Vec<f64>,
     /// From there to the first refusal, at each gate.
     gates: Vec<f64>,
     /// From the acknowledgement to the first refusal, at each gate.
@@ -109,12 +112,14 @@ struct Sample {
 }
 
 pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
-    let Arguments { gates, revocations, polls, round_trip_ms } = *arguments;
+    let Arguments { gates, gates_per_hub, revocations, polls, round_trip_ms } = *arguments;
     let pause = Duration::from_secs_f64(f64::from(gates) / f64::from(polls));
     let mut report = Report::new("propagation");
     report.version(workerd::version());
-    report
-        .method(format!("{gates} gates with a hub in one workerd; each gate has its own isolate, replica and socket"));
+    report.method(format!(
+        "{gates} gates, at most {gates_per_hub} of them with a hub in one workerd (one thread); each gate has its own isolate, \
+         replica and socket"
+    ));
     report.method(format!(
         "{revocations} revocations a line; every gate is asked every {} ms, so no figure is finer than that",
         figure(pause.as_secs_f64() * 1e3)
@@ -123,10 +128,10 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
         "from the HTTP answer of the origin (release build, embedded store) to the first 401 of a gate; wall-clock",
     );
     report.method(format!(
-        "push and hub are seen by a tap between them, which itself takes part of a millisecond, and {round_trip_ms} ms on purpose"
+        "push and hub are seen by a tap between origin and each hub, which itself takes part of a millisecond, and {round_trip_ms} ms on purpose"
     ));
 
-    let world = World::start(gates, Duration::from_millis(round_trip_ms)).await?;
+    let world = World::start(gates, gates_per_hub, Duration::from_millis(round_trip_ms)).await?;
     let mut parts = Table::new("Milliseconds", ["", "p50", "p99", "max"]);
     for mode in &MODES {
         let mut samples = Vec::new();
@@ -151,8 +156,8 @@ fn describe(table: &mut Table, mode: &str, samples: &[Sample]) {
         ("from acknowledgement to refusal", all(|sample| &sample.whole)),
         ("- store: records read and written, before the acknowledgement", one(|sample| sample.store)),
         ("- log: the floor appended, before the acknowledgement", one(|sample| sample.log)),
-        ("- push: from the acknowledgement to the hub", one(|sample| sample.push)),
-        ("- hub: kept and answered", one(|sample| sample.hub)),
+        ("- push: from the acknowledgement to the hub", all(|sample| &sample.push)),
+        ("- hub: kept and answered", all(|sample| &sample.hub)),
         ("- gate: from there to its refusal", all(|sample| &sample.gates)),
         ("requests that passed after the acknowledgement, at each gate", all(|sample| &sample.passed)),
     ];
@@ -162,34 +167,34 @@ fn describe(table: &mut Table, mode: &str, samples: &[Sample]) {
     }
 }
 
-/// Origin, tap, hub and gates.
+/// An origin and what it pushes to.
 struct World {
     origin: OriginProcess,
+    regions: Vec<Region>,
+}
+
+/// Gates, their hub, and the tap before it.
+struct Region {
     tap: Tap,
     gates: Vec<SocketAddr>,
     edge: RunningEdge,
 }
 
 impl World {
-    async fn start(gates: u16, round_trip: Duration) -> anyhow::Result<Self> {
+    async fn start(gates: u16, gates_per_hub: u16, round_trip: Duration) -> anyhow::Result<Self> {
         let plan = Plan::new(None)?;
-        let edge = Edge {
-            gates: usize::from(gates),
-            policy: POLICY,
-            origin: plan.address,
-            feed_key: plan.feed_key()?,
-            trusted: None,
-            upstream: "self".to_owned(),
-            assertion_key: None,
-        };
-        let running = edge.start()?;
-        let tap = Tap::start(running.push_url(), &edge.feed_key, round_trip).await?;
-        let origin = plan.start(&[("bench", tap.url())]).await?;
-        let addresses = (0..gates).map(|gate| running.workerd.address(&format!("gate{gate}")));
-        let gates = addresses.collect::<anyhow::Result<Vec<_>>>()?;
-        let world = Self { origin, tap, gates, edge: running };
+        let (mut regions, mut rest) = (Vec::new(), usize::from(gates));
+        while rest > 0 {
+            let gates = rest.min(gates_per_hub.into());
+            regions.push(Region::start(gates, &plan, round_trip).await?);
+            rest -= gates;
+        }
+        let names: Vec<_> = (0..regions.len()).map(|region| format!("region-{region}")).collect();
+        let hubs: Vec<_> = names.iter().zip(&regions).map(|(name, region)| (name.as_str(), region.tap.url())).collect();
+        let origin = plan.start(&hubs).await?;
+        let world = Self { origin, regions };
         let (_, token) = world.open().await?;
-        for gate in &world.gates {
+        for gate in world.regions.iter().flat_map(|region| &region.gates) {
             eventually("a gate", async || ask(*gate, &token).await.is_ok_and(|status| status == 204).then_some(()))
                 .await?;
         }
@@ -211,17 +216,19 @@ impl World {
     async fn revoke(&self, mode: &Mode, pause: Duration) -> anyhow::Result<Sample> {
         let (session, token) = self.open().await?;
         let mut watches = Vec::new();
-        for (gate, index) in self.gates.iter().zip(0_u32..) {
+        let all = self.regions.iter().map(|region| region.gates.len()).sum::<usize>();
+        let gates = self.regions.iter().flat_map(|region| region.gates.iter().map(move |gate| (region, *gate)));
+        for ((region, gate), index) in gates.zip(0_u32..) {
             // Spread over the pause, so that the gates do not all ask at once.
-            let offset = pause.mul_f64(f64::from(index) / self.gates.len() as f64);
-            watches.push(Watch::prepare(*gate, mode.path, token.clone(), pause, offset).await?);
+            let offset = pause.mul_f64(f64::from(index) / all as f64);
+            watches.push((region, Watch::prepare(gate, mode.path, token.clone(), pause, offset).await?));
         }
         // The connection is there before the clock starts.
         let mut connection = Connection::open(self.origin.address).await?;
         if mode.is_idle {
             tokio::time::sleep(IDLE).await;
         } else {
-            watches.iter_mut().for_each(Watch::start);
+            watches.iter_mut().for_each(|(_, watch)| watch.start());
             tokio::time::sleep(IDLE).await;
         }
         let request = managed(&format!("/v1/sessions/{session}/revoke"), &json!({}))?;
@@ -229,28 +236,44 @@ impl World {
         let acknowledged = Instant::now();
         anyhow::ensure!(answer.status() == StatusCode::OK, "the revocation was answered {}", answer.status());
         if mode.is_idle {
-            watches.iter_mut().for_each(Watch::start);
+            watches.iter_mut().for_each(|(_, watch)| watch.start());
         }
         let changed: Value = serde_json::from_slice(answer.body())?;
         let cursor = changed["cursor"].as_u64().context("the answer has no cursor")?;
-        let (arrived, answered) = self.tap.of(cursor).await?;
+        let (mut push, mut hub) = (Vec::new(), Vec::new());
+        for region in &self.regions {
+            let (arrived, answered) = region.tap.of(cursor).await?;
+            push.push(since(acknowledged, arrived));
+            hub.push(since(arrived, answered));
+        }
         let (mut gates, mut whole, mut passed) = (Vec::new(), Vec::new(), Vec::new());
-        for watch in watches {
+        for (region, watch) in watches {
             let seen = watch.refused(acknowledged).await?;
+            let (_, answered) = region.tap.of(cursor).await?;
             gates.push(since(answered, seen.refused_at));
             whole.push(since(acknowledged, seen.refused_at));
             passed.push(f64::from(seen.passed));
         }
         let micros = |name: &str| changed["timings_us"][name].as_f64().unwrap_or(0.0) / 1e3;
-        Ok(Sample {
-            store: micros("load") + micros("record"),
-            log: micros("log"),
-            push: since(acknowledged, arrived),
-            hub: since(arrived, answered),
+        Ok(Sample { store: micros("load") + micros("record"), log: micros("log"), push, hub, gates, whole, passed })
+    }
+}
+
+impl Region {
+    async fn start(gates: usize, plan: &Plan, round_trip: Duration) -> anyhow::Result<Self> {
+        let edge = Edge {
             gates,
-            whole,
-            passed,
-        })
+            policy: POLICY,
+            origin: plan.address,
+            feed_key: plan.feed_key()?,
+            trusted: None,
+            upstream: "self".to_owned(),
+            assertion_key: None,
+        };
+        let running = edge.start()?;
+        let tap = Tap::start(running.push_url(), &edge.feed_key, round_trip).await?;
+        let addresses = (0..gates).map(|gate| running.workerd.address(&format!("gate{gate}")));
+        Ok(Self { tap, gates: addresses.collect::<anyhow::Result<_>>()?, edge: running })
     }
 }
 

@@ -25,19 +25,20 @@ impl World {
     /// Asks one gate on each kind of route in turn.
     pub(super) async fn costs(&self) -> anyhow::Result<Table> {
         let (_, token) = self.open().await?;
-        let gate = *self.gates.first().context("there is no gate")?;
+        let region = self.regions.first().context("there is no region")?;
+        let gate = *region.gates.first().context("there is no gate")?;
         let mut connection = Connection::open(gate).await?;
         let mut rounds = [const { Vec::new() }; ROUTES.len()];
         for _ in 0..ROUNDS {
             for ((_, path), rounds) in ROUTES.iter().zip(&mut rounds) {
-                let before = (self.edge.workerd.process.cpu()?, self.origin.process.cpu()?);
+                let before = (region.edge.workerd.process.cpu()?, self.origin.process.cpu()?);
                 let started = Instant::now();
                 for _ in 0..REQUESTS {
                     let status = connection.ask(path, &token).await?;
                     ensure!(status == StatusCode::NO_CONTENT, "a gate answered {status} to a good token");
                 }
                 let took = started.elapsed();
-                let edge = self.edge.workerd.process.cpu()?.saturating_sub(before.0);
+                let edge = region.edge.workerd.process.cpu()?.saturating_sub(before.0);
                 let origin = self.origin.process.cpu()?.saturating_sub(before.1);
                 rounds.push([took, edge, origin].map(|time| time.as_secs_f64() * 1e6 / f64::from(REQUESTS)));
             }
