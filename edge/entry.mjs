@@ -37,11 +37,12 @@ const decoder = new TextDecoder();
 let shared = null; // { memory, places, input, output, numbers, routes } of the instance in use
 const [UNTIL, CHANGES] = [0, 1]; // of the numbers
 
-// Requests that were allowed and may be allowed again without being judged: by all of a request that counts, while the clock is
-// within `from` and `until` and nothing changed in the gate. Only such as the gate said so of.
+// Requests that were allowed and may be allowed again without being judged: when all of them that counts is the same, while the
+// clock is within `from` and `until` and nothing changed in the gate. Only such as the gate said so of.
 const KEPT_MAX = 4_096;
 const KEPT_CHARS_MAX = 4_096; // of a request: so all take some 16 MiB at most, and as much for what is told of them
-const kept = new Map(); // { route, values, answer, from, until, changes }
+const kept = new Map(); // { route, values, answer, authorization, cookie, from, until, changes }
+const TAIL = 32; // characters of a token's signature, which few other tokens have; the whole of it is compared in the end
 let recalls = 0;
 
 class NotConfigured extends Error {}
@@ -90,8 +91,12 @@ function put(text) {
 
 // All of a request that counts, and the access token of its renewal.
 function worded(req, renewed) {
-  const { method, headers } = req;
-  let text = `${method}\n${req.url}\n${headers.get("authorization") ?? ""}\n${headers.get("cookie") ?? ""}`;
+  const { headers } = req;
+  return wordedOf(req, headers.get("authorization"), headers.get("cookie"), renewed);
+}
+
+function wordedOf({ method, url, headers }, authorization, cookie, renewed) {
+  let text = `${method}\n${url}\n${authorization ?? ""}\n${cookie ?? ""}`;
   // Safe methods need no proof of where they come from.
   if (method !== "GET" && method !== "HEAD") text += `\n${headers.get("origin") ?? ""}\n${headers.get("sec-fetch-site") ?? ""}`;
   else if (renewed) text += "\n\n";
@@ -109,9 +114,12 @@ export default {
     try {
       const now = Date.now();
       const asked = isIdle(now) ? IDLE : 0;
-      const text = worded(req);
-      const allowed = asked === 0 ? recall(text, now) : undefined;
-      const answered = allowed ? pass(allowed, req, env, ctx) : judge(text, req, env, ctx, asked, now);
+      const { method, url, headers } = req;
+      const authorization = headers.get("authorization");
+      const cookie = headers.get("cookie");
+      const key = `${url}\n${authorization === null ? "" : authorization.slice(-TAIL)}\n${cookie ?? ""}`;
+      const allowed = asked === 0 && method === "GET" ? recall(key, authorization, cookie, now) : undefined;
+      const answered = allowed ? pass(allowed, req, env, ctx) : judge(key, authorization, cookie, req, env, ctx, asked, now);
       // Afterwards: who asks the hub for an answer has it asked for the background, too.
       const background = refresh(env, now);
       if (background !== null) ctx.waitUntil(background);
@@ -123,31 +131,34 @@ export default {
 };
 
 // What the gate allowed this request lately, if that still counts.
-function recall(text, now) {
-  const allowed = kept.get(text);
+function recall(key, authorization, cookie, now) {
+  const allowed = kept.get(key);
+  if (allowed === undefined || allowed.authorization !== authorization || allowed.cookie !== cookie) return undefined;
   // Numbers of a memory that has grown are undefined, and so like none.
-  if (allowed === undefined || now < allowed.from || now >= allowed.until || shared.numbers[CHANGES] !== allowed.changes) return undefined;
+  if (now < allowed.from || now >= allowed.until || shared.numbers[CHANGES] !== allowed.changes) return undefined;
   recalls += 1;
   return allowed;
 }
 
 // Judges a request that just came.
-function judge(text, req, env, ctx, asked, now) {
+function judge(key, authorization, cookie, req, env, ctx, asked, now) {
+  const text = wordedOf(req, authorization, cookie);
   const said = check(text, env, asked, now);
   const { numbers } = shared;
   if ((said & 0xff) !== ALLOW || !(numbers[UNTIL] > now) || text.length > KEPT_CHARS_MAX) return answer(said, req, env, ctx, asked);
   if (kept.size >= KEPT_MAX) kept.clear();
-  const allowed = { ...allowance(said), from: now, until: numbers[UNTIL], changes: numbers[CHANGES] };
-  kept.set(text, allowed);
+  const allowed = allowance(said, authorization, cookie, now, numbers[UNTIL], numbers[CHANGES]);
+  kept.set(key, allowed);
   return pass(allowed, req, env, ctx);
 }
 
 // What belongs to a request that passes.
-const allowance = (said) => ({
+const allowance = (said, authorization, cookie, from, until, changes) => ({
   route: shared.routes[(said >>> 8) & 0xff],
   isOfSession: (said & 0xff) === ALLOW,
   values: output(said).split("\n"),
   answer: null, // the gate's own, once it was given
+  authorization, cookie, from, until, changes,
 });
 
 // What the verdict comes to; a renewal brings `Set-Cookie` lines for the answer.
