@@ -169,9 +169,7 @@ impl<'a> Target<'a> {
         }
         let start = rest.find(['/', '?', '\\'])?;
         let (authority, target) = rest.split_at_checked(start)?;
-        // Two Host headers are joined by a comma.
-        let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-        if authority.is_empty() || !authority.bytes().all(is_host) {
+        if !is_host(without_port(authority)) {
             return None;
         }
         let end = target.find('?').unwrap_or(target.len());
@@ -182,12 +180,27 @@ impl<'a> Target<'a> {
 
     /// The host without port, as it was written.
     pub fn host(&self) -> &'a str {
-        match self.authority.rsplit_once(':') {
-            // An IPv6 literal ends with its bracket; the colons inside are not a port's.
-            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-            _ => self.authority,
-        }
+        without_port(self.authority)
     }
+}
+
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        // An IPv6 literal ends with its bracket; the colons inside are not a port's.
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    }
+}
+
+/// Whether a request may name this host, without port. Two `Host` lines are joined by a comma, which no host has. A dot at the
+/// end (the root of DNS) would make another name of the same host, for which no route that names it would count.
+pub(crate) fn is_host(text: &str) -> bool {
+    let (name, others) = match text.strip_prefix('[') {
+        Some(rest) => (rest.strip_suffix(']').unwrap_or_default(), b".:".as_slice()),
+        None => (text, b".-_".as_slice()),
+    };
+    let may_have = |byte: u8| byte.is_ascii_alphanumeric() || others.contains(&byte);
+    !name.is_empty() && !name.ends_with('.') && name.bytes().all(may_have)
 }
 
 #[cfg(test)]
@@ -266,6 +279,10 @@ mod tests {
         assert_eq!(Target::split("http://[::1]/a").map(|target| target.host()), Some("[::1]"));
         assert_eq!(Target::split("http://[::1]:80/a").map(|target| target.host()), Some("[::1]"));
         for url in ["/a", "ftp://h/a", "http://u@h/a", "http:///a", "http://h", "http://h/a#b", "http://h, o/a"] {
+            assert_eq!(Target::split(url), None, "{url}");
+        }
+        for url in ["http://h./a", "http://h.:80/a", "http://:80/a", "http://[::1/a", "http://[]/a", "http://a:b:80/a"]
+        {
             assert_eq!(Target::split(url), None, "{url}");
         }
     }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{Role, TenantId},
-    path::CanonicalPath,
+    path::{CanonicalPath, is_host},
 };
 
 /// The most routes of a policy.
@@ -193,6 +193,17 @@ pub enum PolicyError {
         /// What was found.
         found: String,
     },
+    /// No request has such a host: see [`is_host`].
+    #[error(
+        "routes[{route}].host: {found:?} is not the host of a request, which has letters, digits and \".-_\" or is an IPv6 \
+         address in brackets, without port and without a dot at its end"
+    )]
+    Host {
+        /// Which route.
+        route: usize,
+        /// What was found.
+        found: String,
+    },
     /// An earlier route takes every request of this one.
     #[error("routes[{route}].path: no request can reach this route, since {by:?} takes them all; put it first")]
     Shadowed {
@@ -346,6 +357,9 @@ impl Policy {
             if let Some(found) = route.sign_in.as_ref().filter(|found| !is_sign_in(found) || route.is_anonymous()) {
                 return Err(PolicyError::SignIn { route: index, found: found.clone() });
             }
+            if let Some(found) = route.host.as_ref().filter(|found| !is_host(found)) {
+                return Err(PolicyError::Host { route: index, found: found.clone() });
+            }
             if let Some(other) = earlier().find(|other| other.covers(route)) {
                 return Err(PolicyError::Shadowed { route: index, by: other.id.clone() });
             }
@@ -430,9 +444,8 @@ impl Route {
 
     /// Whether a request is of this route, whatever the routes before it.
     pub fn fit(&self, method: &str, host: Option<&str>, path: &CanonicalPath<'_>) -> Fit {
-        let is_here =
-            self.host.as_ref().is_none_or(|wanted| host.is_some_and(|host| wanted.eq_ignore_ascii_case(host)));
-        if !is_here {
+        let is_here = |wanted: &String| host.is_some_and(|host| wanted.eq_ignore_ascii_case(host));
+        if !self.host.as_ref().is_none_or(is_here) {
             Fit::Host
         } else if !self.path.matches(path.as_str()) {
             Fit::Path
@@ -445,7 +458,8 @@ impl Route {
 
     /// Whether every request that `other` matches is matched by this route.
     fn covers(&self, other: &Self) -> bool {
-        let host = self.host.is_none() || self.host == other.host;
+        let is_other = |own: &String| other.host.as_ref().is_some_and(|other| own.eq_ignore_ascii_case(other));
+        let host = self.host.as_ref().is_none_or(is_other);
         let methods = match (&self.methods, &other.methods) {
             (None, _) => true,
             (Some(own), Some(other)) => other.is_subset(own),

@@ -162,6 +162,7 @@ pub fn parse(file: &str, text: &str) -> Result<Policy, PolicyTextError> {
             | PolicyError::UnknownUpstream { route, .. }
             | PolicyError::Staleness { route, .. }
             | PolicyError::SignIn { route, .. }
+            | PolicyError::Host { route, .. }
             | PolicyError::Shadowed { route, .. } => Some(*route),
         };
         fail(route.and_then(|route| starts.get(route).copied()).unwrap_or(0), error.to_string())

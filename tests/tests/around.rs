@@ -140,6 +140,8 @@ async fn an_address_has_one_meaning() -> Tested {
         ("/app/x", "Host: h/app/admin"),
         ("/app/x", "Host: u@h"),
         ("/app/x", "Host: h?"),
+        ("/app/x", "Host: h."),
+        ("/app/x", "Host: h.:80"),
     ] {
         let (status, seen) = ask(target, hosts).await?;
         assert!(matches!(status, 400 | 403 | 404), "{target} {hosts:?}: {status} {seen}");

@@ -16,12 +16,15 @@ use shared::{
 
 use crate::command;
 
+/// The host of a path that is explained without one; no route has it (RFC 6761 §6.4).
+const ANY_HOST: &str = "any.invalid";
+
 /// What is explained.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The method, in capital letters.
     method: String,
-    /// The whole URL, as the client sends it.
+    /// The whole URL, as the client sends it; or its path, for a host that no route names.
     url: String,
     /// The route policy, instead of edge/policy.toml.
     #[arg(long, value_name = "FILE")]
@@ -44,7 +47,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn explain(policy: &Policy, method: &str, url: &str) -> Result<String, fmt::Error> {
     let mut told = String::new();
-    let facts = Facts { method, url, ..Facts::default() };
+    let whole = if url.starts_with('/') { format!("https://{ANY_HOST}{url}") } else { url.to_owned() };
+    let facts = Facts { method, url: &whole, ..Facts::default() };
     let place = match request::place(&facts) {
         Ok(place) => place,
         Err(error) => return Ok(format!("{} at the gate, whatever the routes: {error}\n", error.status())),
@@ -178,5 +182,12 @@ upstream = "app"
         let tricky = told("GET", "https://pay.example/a/%2e%2e/b");
         assert!(tricky.starts_with("400 at the gate, whatever the routes: the path is not in its canonical form"));
         assert!(told("GET", "https://pay.example/.portcullis/status").contains("no route is asked"));
+        assert!(told("GET", "https://pay.example./b").starts_with("400 at the gate, whatever the routes: the URL"));
+    }
+
+    #[test]
+    fn a_path_alone_is_of_no_host_that_a_route_names() {
+        assert!(told("GET", "/a/b").contains("routes[0] read: decides\n"));
+        assert!(told("GET", "/b").ends_with("404: no route has this host and path\n"));
     }
 }

@@ -58,6 +58,21 @@ fn hosts_are_compared_without_case() {
 }
 
 #[test]
+fn a_route_is_for_a_host_that_a_request_can_have() {
+    let with = |host: &str| Route { host: Some(host.into()), ..route("a", "/*") };
+    for host in ["api.example", "API.example", "my_host", "xn--bcher-kva.example", "127.0.0.1", "[::1]"] {
+        assert!(policy(vec![with(host)]).is_ok(), "{host}");
+    }
+    for host in
+        ["", "api.example.", "api.example:443", "*.example", "https://api.example", "bücher.example", "[::1]:80"]
+    {
+        assert_eq!(policy(vec![with(host)]), Err(PolicyError::Host { route: 0, found: host.into() }));
+    }
+    let hidden = Route { id: "b".into(), ..with("API.example") };
+    assert_eq!(policy(vec![with("api.EXAMPLE"), hidden]), Err(PolicyError::Shadowed { route: 1, by: "a".into() }));
+}
+
+#[test]
 fn a_wrong_method_says_which_are_right() {
     let policy =
         policy(vec![for_methods("read", "/x", &["GET", "HEAD"]), for_methods("write", "/x", &["POST"])]).unwrap();
