@@ -301,10 +301,10 @@ pub fn status(now_ms: f64) -> String {
 }
 
 impl Gate {
-    /// Lets the policy count that the feed brought, or that of the build again. Nodes of pools are tried anew.
+    /// Lets the policy count that the feed brought, or that of the build again.
     fn reroute(&mut self) {
         self.policy = self.settings.with_upstreams(self.replica.policy().unwrap_or(&self.built));
-        self.pools = Pools::of(&self.policy);
+        self.pools.follow(&self.policy);
     }
 
     fn judge(&mut self, input: &str, effort: Effort, now: Timestamp, said: &mut String) -> (Verdict, u8) {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use lru::LruCache;
 use serde_json::{Value, json};
 use shared::{
-    policy::Policy,
+    policy::{Policy, Upstream},
     pool::{Outcome, Pool, Repeat, Tried},
     time::Timestamp,
 };
@@ -19,7 +19,7 @@ const SEATS_MAX: NonZeroUsize = match NonZeroUsize::new(8_192) {
 
 /// All pools of a gate, by the names of their upstreams.
 pub(crate) struct Pools {
-    pools: BTreeMap<String, (Vec<String>, Pool)>,
+    pools: BTreeMap<String, (Upstream, Pool)>,
     /// The node that answered last, by session and upstream.
     seats: LruCache<String, usize>,
     rebinds: u64,
@@ -28,9 +28,21 @@ pub(crate) struct Pools {
 impl Pools {
     /// Those of a policy; an upstream with one address and no deadline is none.
     pub(crate) fn of(policy: &Policy) -> Self {
-        let pools = policy.upstreams().iter().filter(|(_, upstream)| upstream.address().is_none());
-        let pools = pools.map(|(name, upstream)| (name.clone(), (upstream.addresses.clone(), Pool::new(upstream))));
-        Self { pools: pools.collect(), seats: LruCache::new(SEATS_MAX), rebinds: 0 }
+        let mut pools = Self { pools: BTreeMap::new(), seats: LruCache::new(SEATS_MAX), rebinds: 0 };
+        pools.follow(policy);
+        pools
+    }
+
+    /// Lets another policy count. What is known of nodes stays where it says the same of an upstream.
+    pub(crate) fn follow(&mut self, policy: &Policy) {
+        let mut before = core::mem::take(&mut self.pools);
+        let upstreams = policy.upstreams().iter().filter(|(_, upstream)| upstream.address().is_none());
+        self.pools = upstreams
+            .map(|(name, upstream)| {
+                let same = before.remove(name).filter(|(before, _)| before == upstream);
+                (name.clone(), same.unwrap_or_else(|| (upstream.clone(), Pool::new(upstream))))
+            })
+            .collect();
     }
 
     /// The place of the node for a request, its address and how long it may take; none if there is no other.
@@ -42,7 +54,7 @@ impl Pools {
         tried: Tried,
         now: Timestamp,
     ) -> Option<(usize, &str, Duration)> {
-        let (addresses, pool) = self.pools.get_mut(upstream)?;
+        let (Upstream { addresses, .. }, pool) = self.pools.get_mut(upstream)?;
         let node = pool.choose(session, repeat, tried, now)?;
         Some((node, addresses.get(node)?, pool.answer_max()))
     }
@@ -62,7 +74,7 @@ impl Pools {
         let failing: Vec<_> = self
             .pools
             .values()
-            .flat_map(|(addresses, pool)| pool.failing().filter_map(|node| addresses.get(node)))
+            .flat_map(|(upstream, pool)| pool.failing().filter_map(|node| upstream.addresses.get(node)))
             .collect();
         json!({ "rebinds": self.rebinds, "failing": failing })
     }

@@ -161,3 +161,32 @@ async fn a_request_that_may_not_be_repeated_is_not() -> Tested {
     all.origin.stop().await;
     Ok(())
 }
+
+/// A policy that comes with the feed is no reason to try out anew the nodes of which it says what the one before said.
+#[tokio::test]
+async fn what_is_known_of_nodes_outlives_a_policy_that_says_the_same_of_them() -> Tested {
+    let mut all = Nodes::start().await?;
+    let session = all.sessions[0].clone();
+    let name = all.node_of(&session).await?;
+    for node in &mut all.nodes {
+        node.take_if(|node| node.base() == name);
+    }
+    assert_ne!(all.node_of(&session).await?, name, "another node answers");
+    let failing = async || anyhow::Ok(all.gate.status().await?["pools"]["failing"].clone());
+    assert_eq!(failing().await?, json!([name]));
+    let follow = async |policy: &str, status: u16| {
+        let (set, problem) = all.origin.manage(Method::PUT, "/v1/policy", json!({ "policy": policy })).await?;
+        anyhow::ensure!(set == 200, "{problem}");
+        let asked = || all.gate.request(Method::GET, "/app/whoami").bearer_auth(&session.1.access).send();
+        let asked = async || asked().await.ok().filter(|answer| answer.status() == status);
+        eventually("the policy", asked).await.map(drop)
+    };
+    // Neither lets the session pass, so that no request finds anything out about nodes.
+    follow(&POLICY.replace("path =", "roles_any = [\"admin\"]\npath ="), 403).await?;
+    assert_eq!(failing().await?, json!([name]));
+    let other = POLICY.replace("\"session\"", "\"none\"").replace("path =", "acr_any = [\"gold\"]\npath =");
+    follow(&other, 401).await?;
+    assert_eq!(failing().await?, json!([]), "another kind of pool begins anew");
+    all.origin.stop().await;
+    Ok(())
+}
