@@ -46,6 +46,7 @@ async function askPool(upstream, request, values) {
       wasm.settle_node(upstream, session, node, true, Date.now());
       return answer;
     } catch (error) {
+      if (error instanceof BrokenOff) throw error;
       wasm.settle_node(upstream, session, node, false, Date.now());
       if (!repeats || (isAsserted && Date.now() - begun > ASKED_MAX)) throw error;
       failure = error;
@@ -54,6 +55,7 @@ async function askPool(upstream, request, values) {
 }
 
 class TooLate extends Error {}
+class BrokenOff extends Error {}
 
 // Only pools have a deadline, and those that ask for one: controller, timer and signal cost every request some 3 µs (workerd, a
 // core of an EPYC), and another node is what makes them worth it. A timer for all requests of the isolate would be cheaper, but
@@ -63,14 +65,16 @@ async function askNode(url, request, ms) {
   const late = new AbortController();
   let timer = null;
   const begin = () => { timer = setTimeout(() => late.abort(new TooLate()), ms); };
-  let isOver = false;
+  let [isOver, isBrokenOff] = [false, false];
   const { method, headers } = request;
   let { body } = request;
   if (body === null) begin();
-  else body = sentWhole(body, headers, () => { if (!isOver) begin(); });
+  // A node that fails ends the request before it ends what is sent; so what ends first tells whose failure it is.
+  else body = sentWhole(body, headers, () => { if (!isOver) begin(); }, () => { isBrokenOff = !isOver; });
   try {
     return await fetch(requestTo(url, { method, headers, body }, request.cache, late.signal));
   } catch (error) {
+    if (isBrokenOff) throw new BrokenOff();
     throw late.signal.aborted ? late.signal.reason : error;
   } finally {
     isOver = true;
@@ -78,12 +82,12 @@ async function askNode(url, request, ms) {
   }
 }
 
-// The same body; `then` is called when all of it was taken. A client that is slow to send it is no failure of the node.
-function sentWhole(body, headers, then) {
+// The same body; `then` is called when all of it was taken, `broken` when that cannot be. A client that is slow to send it, or
+// breaks off, is no failure of the node.
+function sentWhole(body, headers, then, broken) {
   const length = headers.get("content-length");
   const { readable, writable } = length === null ? new IdentityTransformStream() : new FixedLengthStream(Number(length));
-  // Whatever goes wrong with it, `fetch` tells.
-  body.pipeTo(writable).then(then, () => {});
+  body.pipeTo(writable).then(then, broken);
   return readable;
 }
 
@@ -147,7 +151,9 @@ function ask(asked, mayBeKept, lines, holds) {
 
 function none(error) {
   const none = "the application does not answer";
-  return refuse(error instanceof TooLate ? ["504", "upstream", "", "", `${none} in time`] : ["502", "upstream", "", "", none]);
+  if (error instanceof TooLate) return refuse(["504", "upstream", "", "", `${none} in time`]);
+  if (error instanceof BrokenOff) return refuse(["400", "body", "", "", "the body of the request broke off"]);
+  return refuse(["502", "upstream", "", "", none]);
 }
 
 function renewed(answer, lines) {

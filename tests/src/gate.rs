@@ -231,6 +231,22 @@ impl TestGate {
     pub async fn raw(&self, request: &str) -> anyhow::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.place.port)).await?;
         stream.write_all(request.as_bytes()).await?;
+        Self::rest(stream).await
+    }
+
+    /// As [`Self::raw`], and nothing can come after these bytes.
+    ///
+    /// # Errors
+    ///
+    /// No answer.
+    pub async fn raw_to_its_end(&self, request: &str) -> anyhow::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.place.port)).await?;
+        stream.write_all(request.as_bytes()).await?;
+        stream.shutdown().await?;
+        Self::rest(stream).await
+    }
+
+    async fn rest(stream: TcpStream) -> anyhow::Result<String> {
         let mut answer = Vec::new();
         stream.take(RAW_BYTES_MAX).read_to_end(&mut answer).await?;
         Ok(String::from_utf8_lossy(&answer).into_owned())

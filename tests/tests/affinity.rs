@@ -7,7 +7,9 @@ use std::{
 };
 
 use futures_util::future::try_join_all;
-use portcullis_tests::{ASSERTION_KEY, GatePlace, GateSettings, Opened, TestDemo, TestGate, TestOrigin, eventually};
+use portcullis_tests::{
+    ASSERTION_KEY, GatePlace, GateSettings, Opened, Setting, TestDemo, TestGate, TestOrigin, TestUpstream, eventually,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -188,5 +190,34 @@ async fn what_is_known_of_nodes_outlives_a_policy_that_says_the_same_of_them() -
     follow(&other, 401).await?;
     assert_eq!(failing().await?, json!([]), "another kind of pool begins anew");
     all.origin.stop().await;
+    Ok(())
+}
+
+/// An upload that its client broke off is answered so, and says nothing of the node that waited for the rest.
+#[tokio::test]
+async fn an_upload_that_breaks_off_is_not_held_against_a_node() -> Tested {
+    let pool = "app = { addresses = [\"http://127.0.0.1:1\"], answer_ms_max = 30000 }";
+    let policy: Vec<&str> = portcullis_tests::POLICY.lines().collect();
+    let policy = policy.into_iter().map(|line| if line.starts_with("app = ") { pool } else { line });
+    let place = GatePlace::new(&policy.collect::<Vec<_>>().join("\n"))?;
+    let mut setting = Setting::start_at(place, |_| {}).await?;
+    let bearer = setting.open("alice").await?.access;
+    let head = |bytes| {
+        let head = format!("POST /app/x HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {bearer}\r\n");
+        head + &format!("Connection: close\r\nContent-Length: {bytes}\r\n\r\n")
+    };
+    let failing = async |gate: &TestGate| anyhow::Ok(gate.status().await?["pools"]["failing"].clone());
+    let whole = setting.gate.raw_to_its_end(&(head(5) + "hello")).await?;
+    assert!(whole.starts_with("HTTP/1.1 200") && whole.contains("hello"), "{whole}");
+    let broken = setting.gate.raw_to_its_end(&(head(500_000) + "hello")).await?;
+    assert!(broken.starts_with("HTTP/1.1 400") && broken.contains("broke off"), "{broken}");
+    assert_eq!(failing(&setting.gate).await?, json!([]));
+
+    let address = setting.upstream.address().to_owned();
+    setting.upstream = TestUpstream::start().await?;
+    let lost = setting.gate.raw(&(head(500_000) + &"x".repeat(500_000))).await?;
+    assert!(lost.starts_with("HTTP/1.1 502"), "{lost}");
+    assert_eq!(failing(&setting.gate).await?, json!([address]), "a node that is lost is");
+    setting.origin.stop().await;
     Ok(())
 }
