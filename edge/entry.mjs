@@ -10,7 +10,7 @@ import { consult, heard, hub, hubName, isIdle, refresh, restart } from "./feed.m
 import { Hub } from "./hub.mjs";
 import { POSTURE, redirect, refuse } from "./refuse.mjs";
 import { cookies, renewal, session, signOut } from "./session.mjs";
-import { forward, forwardToPool, mayRepeat, own } from "./upstream.mjs";
+import { configureCache, forward, forwardToPool, mayRepeat, own } from "./upstream.mjs";
 
 export { Hub };
 
@@ -53,6 +53,7 @@ function configure(env) {
   const bindings = {};
   for (const name of BINDINGS) bindings[name] = env[name] == null ? null : String(env[name]);
   try {
+    configureCache(env.RUNTIME_CACHE ?? null);
     wasm.configure(JSON.stringify(bindings), new Uint8Array(policy));
   } catch (error) {
     throw new NotConfigured(String(error?.message ?? error));

@@ -11,6 +11,16 @@ const [IDENTITY, [ASSERTION], [PREFIX], OVERRIDES] = wasm.header_names().split("
 // A request goes to another node for so many ms, while its assertion counts; some of that is left for clocks and the way there.
 const ASKED_MAX = wasm.assertion_ms() - 5_000;
 
+// Whether the runtime may have a cache of its own, for which a request needs a mode. Elsewhere the header that the mode stands
+// for says all, and costs less.
+let hasCache = true;
+
+/** Takes in the binding RUNTIME_CACHE: "none", or null for a runtime that may have a cache. */
+export function configureCache(binding) {
+  if (binding !== null && binding !== "none") throw new Error(`RUNTIME_CACHE: ${JSON.stringify(binding)} is not "none"; leave it out where the runtime may have a cache`);
+  hasCache = binding === null;
+}
+
 /**
  * The answer of the application at `address`. `values` are subject, session, tenant, roles, version, assertion and the cookies
  * that are left, as far as there are any; `lines` are `Set-Cookie` lines to add; `holds` gets the answer to a request in a
@@ -97,11 +107,9 @@ const pathOf = (url) => url.slice(url.indexOf("/", url.indexOf("://") + 3));
 function prepare(req, address, values) {
   const { url } = req;
   const rest = pathOf(url);
-  // BRR-09: what one user is told comes out of no cache between here and the application, and goes into none. The runtime has
-  // one of its own where requests have `cf`; elsewhere the header that its mode stands for says all, and costs less.
+  // BRR-09: what one user is told comes out of no cache between here and the application, and goes into none.
   const isPrivate = isOfSession(values);
-  const hasCache = isPrivate && req.cf !== undefined;
-  const request = requestTo(address + rest, req, hasCache ? "no-store" : undefined);
+  const request = requestTo(address + rest, req, isPrivate && hasCache ? "no-store" : undefined);
   const { headers } = request;
   if (isPrivate && !hasCache) headers.set("cache-control", "no-cache");
   strip(headers);

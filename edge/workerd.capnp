@@ -43,6 +43,7 @@ const gate :Workerd.Worker = (
     (name = "ACCESS_COOKIE", fromEnvironment = "ACCESS_COOKIE"),
     (name = "REFRESH_COOKIE", fromEnvironment = "REFRESH_COOKIE"),
     (name = "ASSERTION_KEYS", fromEnvironment = "ASSERTION_KEYS"),
-    (name = "UPSTREAMS", fromEnvironment = "UPSTREAMS")
+    (name = "UPSTREAMS", fromEnvironment = "UPSTREAMS"),
+    (name = "RUNTIME_CACHE", text = "none")
   ]
 );

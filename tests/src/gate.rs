@@ -99,6 +99,19 @@ impl GatePlace {
         Ok(self)
     }
 
+    /// Puts another text into the configuration, for one that stands there.
+    ///
+    /// # Errors
+    ///
+    /// It does not stand there.
+    pub fn reconfigured(self, from: &str, to: &str) -> anyhow::Result<Self> {
+        let file = self.directory.path().join(self.configuration);
+        let text = fs::read_to_string(&file)?;
+        anyhow::ensure!(text.contains(from), "{} has no {from}", self.configuration);
+        fs::write(&file, text.replace(from, to))?;
+        Ok(self)
+    }
+
     /// Has the gate believe what a proxy says of the scheme.
     #[must_use]
     pub fn behind_proxy(mut self) -> Self {

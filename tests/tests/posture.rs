@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
-use portcullis_tests::{Setting, TestGate};
+use portcullis_tests::{GatePlace, GateSettings, POLICY, Setting, TestGate};
 use reqwest::{Method, Response};
 use serde_json::json;
 
@@ -187,6 +187,40 @@ async fn no_cache_gives_one_user_what_another_was_told() -> Tested {
     let seen: serde_json::Value = anonymous.json().await?;
     assert_eq!(seen["headers"]["cache-control"], json!(null), "what is for everyone may be cached");
     setting.origin.stop().await;
+    Ok(())
+}
+
+/// BRR-09: a gate that is not told that its runtime has no cache keeps what it asks in a session out of it: the runtime marks
+/// such a request with `Pragma`, too.
+#[tokio::test]
+async fn a_cache_of_the_runtime_is_passed_by_unless_there_is_none() -> Tested {
+    const TOLD: &str = "(name = \"RUNTIME_CACHE\", text = \"none\")";
+    let (place, told) = (GatePlace::new(POLICY)?.reconfigured(&format!(",\n    {TOLD}"), "")?, GatePlace::new(POLICY)?);
+    let second = told.hub_named("second");
+    let setting = Setting::start_at(place, |config| config.hubs.push(second)).await?;
+    let alice = setting.open("alice").await?;
+    let marks = async |gate: &TestGate, path: &str| {
+        let request = gate.request(Method::GET, path);
+        let request = if path.starts_with("/app") { request.bearer_auth(&alice.access) } else { request };
+        let seen: serde_json::Value = request.send().await?.json().await?;
+        anyhow::Ok(["cache-control", "pragma"].map(|name| seen["headers"][name].clone()))
+    };
+    assert_eq!(marks(&setting.gate, "/app/x").await?, [json!(["no-cache"]), json!(["no-cache"])]);
+    assert_eq!(marks(&setting.gate, "/public/x").await?, [json!(null), json!(null)]);
+    let told = setting.start_another_at(told, "second").await?;
+    assert_eq!(marks(&told, "/app/x").await?, [json!(["no-cache"]), json!(null)]);
+    setting.origin.stop().await;
+    Ok(())
+}
+
+/// What `RUNTIME_CACHE` may not be is told, and nothing passes.
+#[tokio::test]
+async fn a_wrong_word_on_the_cache_of_the_runtime_is_refused() -> Tested {
+    let place = GatePlace::new(POLICY)?.reconfigured("text = \"none\"", "text = \"off\"")?;
+    let gate = place.start(GateSettings::default()).await?;
+    let answer = gate.request(Method::GET, "/public/x").send().await?;
+    assert_eq!(answer.status(), 503);
+    assert!(gate.log()?.contains("RUNTIME_CACHE: \\\"off\\\" is not"), "{}", gate.log()?);
     Ok(())
 }
 

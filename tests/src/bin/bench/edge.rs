@@ -110,6 +110,7 @@ const config :Workerd.Config = (
             ("CLIENT_ID", "web"),
             ("FEED_KEYS", &self.feed_key),
             ("UPSTREAMS", &upstreams),
+            ("RUNTIME_CACHE", "none"),
         ];
         let keys = self.assertion_key.map(|key| serde_json::json!({ "app": key }).to_string()).unwrap_or_default();
         let settings = settings.into_iter().chain([("ASSERTION_KEYS", keys.as_str())]);
