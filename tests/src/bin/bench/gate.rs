@@ -18,8 +18,8 @@ pub(crate) struct Arguments {
     /// Rounds, in each of which every contestant has its turn.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(7..=99))]
     rounds: u32,
-    /// Requests per turn.
-    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
+    /// Requests per turn. Of few, what a gate does after a pause (asking its hub) takes a share that it has under no load.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
     requests: u32,
     /// Connections that are kept, with one request at a time on each.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
