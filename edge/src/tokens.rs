@@ -14,7 +14,7 @@ use shared::{
     identity,
     keys::KeySet,
     replica::Replica,
-    token::{AccessToken, Expected, TOKEN_BYTES_MAX, TokenError},
+    token::{AccessToken, Before, Expected, TOKEN_BYTES_MAX, TokenError},
 };
 
 use crate::verify::Runtime;
@@ -63,12 +63,13 @@ impl Known {
 /// The verified tokens of an instance; the one that was not used for longest makes room.
 pub(crate) struct Tokens {
     known: LruCache<String, Known>,
+    before: Before,
 }
 
 impl Tokens {
     /// None yet.
     pub(crate) fn new() -> Self {
-        Self { known: LruCache::new(TOKENS_MAX) }
+        Self { known: LruCache::new(TOKENS_MAX), before: Before::default() }
     }
 
     /// How many there are.
@@ -96,9 +97,10 @@ impl Tokens {
             return Err(TokenError::TooLarge);
         }
         let mut is_again = true;
-        let known = self.known.try_get_or_insert_mut_ref(text, || {
+        let Self { known, before } = self;
+        let known = known.try_get_or_insert_mut_ref(text, || {
             is_again = false;
-            let token = AccessToken::verify(text, keys, &Runtime, expected)?;
+            let token = AccessToken::verify_after(text, before, keys, &Runtime, expected)?;
             let identity = identity::values(token.claims()).join("\n") + "\n";
             Ok::<_, TokenError>(Known { identity, asserted: OnceCell::new(), token, is_again, taught: false })
         })?;

@@ -1,4 +1,4 @@
-use std::{format, string::String, vec};
+use std::{cell::RefCell, format, string::String, vec};
 
 use aws_lc_rs::{
     encoding::AsBigEndian as _,
@@ -62,8 +62,24 @@ fn signed(header: &str, payload: &str) -> String {
     format!("{signed}.{signature}")
 }
 
+/// As the token is read by itself, which is as it is read after any other one, and after itself.
 fn verify(text: &str) -> Result<AccessToken, TokenError> {
-    AccessToken::verify(text, &keys(), &AwsLc, EXPECTED)
+    std::thread_local!(static BEFORE: RefCell<Before> = RefCell::default());
+    let alone = AccessToken::verify(text, &keys(), &AwsLc, EXPECTED);
+    BEFORE.with_borrow_mut(|before| {
+        let other = with_tenant("other");
+        for text in [text, text, &other, text] {
+            let after = AccessToken::verify_after(text, before, &keys(), &AwsLc, EXPECTED);
+            assert_eq!(after == alone, text != other, "{text}");
+        }
+    });
+    alone
+}
+
+fn with_tenant(tenant: &str) -> String {
+    let mut claims = claims();
+    with(&mut claims, "tid", json!(tenant));
+    signed(&header().to_string(), &claims.to_string())
 }
 
 fn good() -> AccessToken {
