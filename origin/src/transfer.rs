@@ -18,7 +18,7 @@ mod tests;
 pub use self::{
     export::{ExportError, export},
     file::FileError,
-    import::{ImportError, Taken, check_not_importing, import},
+    import::{ImportError, Taken, Whole, check_not_importing, import},
 };
 
 /// What went along.

@@ -10,7 +10,7 @@ use crate::{
     config::{Config, secrets::load_master_key},
     server,
     store::AnyStore,
-    transfer::{self, Counts, Taken},
+    transfer::{self, Counts, Taken, Whole},
 };
 
 #[derive(Debug, Subcommand)]
@@ -25,7 +25,7 @@ pub(super) enum Command {
         config: ConfigFile,
     },
     /// Write everything of such a file into the store that the configuration names. Start the origins afterwards, with the
-    /// master key of before; no session ends. May be repeated.
+    /// master key of before; no session ends. One that was cut off is finished by repeating it.
     Import {
         /// The file.
         file: PathBuf,
@@ -62,9 +62,35 @@ fn export(file: &Path, config: &Config) -> anyhow::Result<Counts> {
 fn import(file: &Path, config: &Config, taken: Taken) -> anyhow::Result<Counts> {
     let master_key = load_master_key(&config.secrets)?;
     let counts = runtime()?.block_on(async {
+        // Opening an embedded store makes one.
+        let whole = Whole::read(file, &master_key)?;
         let store = AnyStore::open(&config.store).await;
         let store = store.with_context(|| format!("cannot open the store {}", config.store.url))?;
-        anyhow::Ok(transfer::import(&store, file, &master_key, taken).await?)
+        anyhow::Ok(whole.import(&store, taken).await?)
     });
     counts.with_context(|| format!("cannot import {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_refused_leaves_no_store_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |name: &str| directory.path().join(name);
+        std::fs::write(place("damaged"), "no export\n").unwrap();
+        let key = place("key");
+        std::fs::write(&key, "07".repeat(32)).unwrap();
+        let mut config = Config::default();
+        config.store.url = format!("embedded:{}", place("new.db").display()).into();
+        config.secrets.master_key_file = Some(key);
+        for (name, why) in [("damaged", "it is no export of a store"), ("not there", "it cannot be opened")] {
+            let refused = import(&place(name), &config, Taken::Refused).unwrap_err();
+            assert!(format!("{refused:#}").contains(why), "{refused:#}");
+        }
+        let mut left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["damaged", "key"]);
+    }
 }

@@ -3,7 +3,7 @@
 use std::{fs::File, io::BufReader, path::Path};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use shared::{revocation::Floor, time::Timestamp};
+use shared::{feed::Epoch, revocation::Floor, time::Timestamp};
 
 use super::{
     Counts,
@@ -58,25 +58,53 @@ pub enum ImportError {
     InUse,
 }
 
+/// A file that was read to its end and found whole and authentic.
+#[derive(Debug)]
+pub struct Whole<'a> {
+    path: &'a Path,
+    master: &'a MasterKey,
+    mark: [u8; 16],
+    epoch: Epoch,
+}
+
+impl<'a> Whole<'a> {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// [`ImportError`].
+    pub fn read(path: &'a Path, master: &'a MasterKey) -> Result<Self, ImportError> {
+        let mut file = open(path, master)?;
+        while file.next()?.is_some() {}
+        Ok(Self { path, master, mark: file.digest().unwrap_or_default(), epoch: file.epoch() })
+    }
+
+    /// Writes it into the store.
+    ///
+    /// # Errors
+    ///
+    /// [`ImportError`].
+    pub async fn import(&self, store: &AnyStore, taken: Taken) -> Result<Counts, ImportError> {
+        let held = store.load(&Key::Import).await?;
+        if taken == Taken::Refused && held.as_deref() != Some(&self.mark) && !is_empty(store).await? {
+            return Err(ImportError::NotEmpty);
+        }
+        put(store, &Key::Import, &self.mark, None).await?;
+        store.renew(self.epoch).await?;
+        let counts = write(store, open(self.path, self.master)?).await?;
+        // A time that is over takes the mark away.
+        put(store, &Key::Import, &self.mark, Some(shell::now())).await?;
+        Ok(counts)
+    }
+}
+
 /// Reads the whole file, then writes it into the store.
 ///
 /// # Errors
 ///
 /// [`ImportError`].
 pub async fn import(store: &AnyStore, path: &Path, master: &MasterKey, taken: Taken) -> Result<Counts, ImportError> {
-    let mut whole = read(path, master)?;
-    while whole.next()?.is_some() {}
-    let mark = whole.digest().unwrap_or_default();
-    let held = store.load(&Key::Import).await?;
-    if taken == Taken::Refused && held.as_deref() != Some(&mark) && !is_empty(store).await? {
-        return Err(ImportError::NotEmpty);
-    }
-    put(store, &Key::Import, &mark, None).await?;
-    store.renew(whole.epoch()).await?;
-    let counts = write(store, read(path, master)?).await?;
-    // A time that is over takes the mark away.
-    put(store, &Key::Import, &mark, Some(shell::now())).await?;
-    Ok(counts)
+    Whole::read(path, master)?.import(store, taken).await
 }
 
 /// Whether everything is there: an import that was cut off left a part of it.
@@ -93,7 +121,7 @@ pub async fn check_not_importing(store: &AnyStore) -> Result<(), StoreError> {
     }
 }
 
-fn read(path: &Path, master: &MasterKey) -> Result<Reader<BufReader<File>>, ImportError> {
+fn open(path: &Path, master: &MasterKey) -> Result<Reader<BufReader<File>>, ImportError> {
     let file = File::open(path).map_err(ImportError::Open)?;
     Ok(Reader::begin(BufReader::new(file), TransferKeys::new(master)?)?)
 }
