@@ -253,6 +253,19 @@ impl AnyStore {
         }
     }
 
+    /// Reads the address of the store; nothing is connected, made or opened.
+    ///
+    /// # Errors
+    ///
+    /// It is malformed, or the file of the certificate authority cannot be read.
+    pub fn check(config: &config::Store) -> Result<(), StoreError> {
+        match config.url.expose().strip_prefix("embedded:") {
+            Some("") => Err(StoreError::Unsuitable("its address names no file".to_owned())),
+            Some(_) => Ok(()),
+            None => redis::check(config),
+        }
+    }
+
     /// Finds out how the store that the configuration names is; a running origin is not disturbed. `skew_max` is how far
     /// the clocks of store and origin may be apart.
     pub async fn examine(config: &config::Store, skew_max: Duration) -> doctor::Report {

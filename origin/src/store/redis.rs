@@ -69,6 +69,15 @@ pub(super) async fn open(config: &config::Store) -> Result<AnyStore, StoreError>
     Ok(AnyStore::new(store))
 }
 
+/// Reads the address.
+///
+/// # Errors
+///
+/// It is malformed, or the file of the certificate authority cannot be read.
+pub(super) fn check(config: &config::Store) -> Result<(), StoreError> {
+    Source::parse(config.url.expose(), config.tls_ca_file.as_deref(), config.timeout()).map(drop)
+}
+
 /// What the servers say of themselves.
 ///
 /// # Errors
