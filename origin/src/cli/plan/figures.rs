@@ -73,6 +73,10 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 fn size(text: &str) -> Result<ByteSize, String> {
+    // The library takes `Mb` for `MB`, and whoever writes it of a line means bits.
+    if text.ends_with('b') {
+        return Err(format!("{text} is not a size in bytes, such as 12MB or 4GiB: {text} would be bits"));
+    }
     let found: ByteSize = text.parse().map_err(|_| format!("{text} is not a size, such as 12MB or 4GiB"))?;
     if found.as_u64() == 0 { Err("it must be more than 0".to_owned()) } else { Ok(found) }
 }

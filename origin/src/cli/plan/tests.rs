@@ -93,6 +93,7 @@ fn figures_out_of_range_are_refused_by_name() {
         ("--session-share=NaN", "from 0 to 1"),
         ("--store-memory=much", "4GiB"),
         ("--edge-bandwidth=0", "more than 0"),
+        ("--edge-bandwidth=12Mb", "12MB"),
         ("--sessions=0", "1..=1000000000"),
     ] {
         let refused = figures(&[argument]).unwrap_err().to_string();
