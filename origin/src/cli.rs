@@ -102,6 +102,20 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
+/// The chain of causes on one line, without those that the one before tells already.
+pub fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    let mut last = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !last.contains(&cause) {
+            told.push_str(if told.is_empty() { "" } else { ": " });
+            told.push_str(&cause);
+            last = cause;
+        }
+    }
+    told
+}
+
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")
 }
@@ -121,6 +135,16 @@ mod tests {
 
     fn parses(line: &str) -> bool {
         Arguments::try_parse_from(line.split(' ')).is_ok()
+    }
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let lost = std::io::Error::other("the disk is full");
+        let error = crate::transfer::ImportError::Open(lost);
+        let error = anyhow::Error::from(error).context("cannot import x");
+        assert_eq!(told(&error), "cannot import x: it cannot be opened: the disk is full");
+        let inner = anyhow::anyhow!("a").context("b: a").context("c");
+        assert_eq!(told(&inner), "c: b: a");
     }
 
     /// Ids are random base64url: one of 64 begins with a hyphen.

@@ -13,8 +13,7 @@ fn main() -> ExitCode {
     match cli::run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // `{:#}` prints the chain of causes on one line.
-            eprintln!("portcullis: {error:#}");
+            eprintln!("portcullis: {}", cli::told(&error));
             ExitCode::from(cli::exit_code(&error))
         }
     }
