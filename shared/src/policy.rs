@@ -7,6 +7,7 @@
 
 use alloc::{
     collections::{BTreeMap, BTreeSet},
+    format,
     string::{String, ToString as _},
     vec::Vec,
 };
@@ -276,7 +277,9 @@ impl Upstream {
         let is_pool = addresses.len() > 1;
         let wrong = addresses.iter().find(|address| !is_address(address) || (is_pool && *address == UPSTREAM_SELF));
         if let Some(found) = wrong {
-            return Err(PolicyError::Address { upstream: name.to_string(), found: found.clone() });
+            // What stands before an `@` may be a password.
+            let found = found.rsplit_once('@').map_or(found.clone(), |(_, host)| format!("…@{host}"));
+            return Err(PolicyError::Address { upstream: name.to_string(), found });
         }
         let different: BTreeSet<_> = addresses.iter().collect();
         if addresses.is_empty() || addresses.len() > ADDRESSES_MAX || different.len() < addresses.len() {

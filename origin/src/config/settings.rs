@@ -8,7 +8,7 @@ use super::{
     Config, ConfigError,
     clients::{self, CLIENTS_MAX, Client, Refused},
     sections::Hub,
-    store::Risk,
+    store::{Risk, StoreUrl},
 };
 
 /// The sections that hold plain settings.
@@ -461,7 +461,8 @@ fn check_hubs(hubs: &[Hub], wrong: impl Fn(&str, String, String) -> ConfigError)
         }
         if !is_http_url(&hub.url) {
             let allowed = "an http or https URL".to_owned();
-            return Err(wrong(&format!("hubs[{index}].url"), format!("{:?}", hub.url), allowed));
+            let shown = StoreUrl::from(hub.url.clone()).to_string();
+            return Err(wrong(&format!("hubs[{index}].url"), format!("{shown:?}"), allowed));
         }
     }
     Ok(())
