@@ -101,7 +101,7 @@ impl Tokens {
         let known = known.try_get_or_insert_mut_ref(text, || {
             is_again = false;
             let token = AccessToken::verify_after(text, before, keys, &Runtime, expected)?;
-            let identity = identity::values(token.claims()).join("\n") + "\n";
+            let identity = identity::lines(token.claims());
             Ok::<_, TokenError>(Known { identity, asserted: OnceCell::new(), token, is_again, taught: false })
         })?;
         known.is_again = is_again;

@@ -1,12 +1,9 @@
 //! The headers by which an application is told who a request is from.
 
-use alloc::{
-    borrow::ToOwned as _,
-    string::{String, ToString as _},
-    vec::Vec,
-};
+use alloc::{borrow::ToOwned as _, string::String};
+use core::fmt::Write as _;
 
-use crate::{id::Role, revocation::Version, token::Claims};
+use crate::token::Claims;
 
 /// Their names, in lower case.
 pub const HEADERS: [&str; 5] =
@@ -31,15 +28,47 @@ pub fn is_override(name: &str) -> bool {
 
 /// Their values, in the order of [`HEADERS`]; an empty one stands for no header.
 pub fn values(claims: &Claims) -> [String; 5] {
+    let lines = lines(claims);
+    let mut lines = lines.split('\n').map(str::to_owned);
+    core::array::from_fn(|_| lines.next().unwrap_or_default())
+}
+
+/// The values, each with a line break after it: none of them has one.
+pub fn lines(claims: &Claims) -> String {
+    // As much as most have.
+    let mut lines = String::with_capacity(128);
     let tenant = claims.tid.as_ref().map_or("", |tenant| tenant.as_str());
-    let roles = claims.roles.iter().map(Role::as_str).collect::<Vec<_>>().join(",");
-    let version = claims.ver.map(|version: Version| version.get().to_string()).join(".");
-    [claims.sub.to_string(), claims.sid.to_string(), tenant.to_owned(), roles, version]
+    // A text takes all that is written.
+    let _ = write!(lines, "{}\n{}\n{tenant}\n", claims.sub, claims.sid);
+    for (number, role) in claims.roles.iter().enumerate() {
+        lines.extend([if number > 0 { "," } else { "" }, role.as_str()]);
+    }
+    for (number, version) in claims.ver.iter().enumerate() {
+        lines.push(if number > 0 { '.' } else { '\n' });
+        let _ = write!(lines, "{}", version.get());
+    }
+    lines.push('\n');
+    lines
 }
 
 #[cfg(test)]
 mod tests {
+    use std::format;
+
+    use serde_json::json;
+
     use super::*;
+    use crate::token::tests::token_with;
+
+    #[test]
+    fn the_values_are_those_of_the_claims() {
+        let token = token_with(&[("roles", json!(["admin", "editor"])), ("ver", json!([1, 20, 0, 3]))]);
+        let told = ["alice", "AAAAAAAAAAAAAAAAAAAAAA", "acme", "admin,editor", "1.20.0.3"];
+        assert_eq!(values(token.claims()), told);
+        assert_eq!(lines(token.claims()), told.map(|value| format!("{value}\n")).concat());
+        let bare = token_with(&[("roles", json!([])), ("tid", json!(null))]);
+        assert_eq!(values(bare.claims()), ["alice", "AAAAAAAAAAAAAAAAAAAAAA", "", "", "1.2.3.4"]);
+    }
 
     #[test]
     fn what_looks_like_a_reserved_name_is_one() {
