@@ -14,6 +14,9 @@ const INPUT_BYTES_MAX: usize = 32 * 1024;
 /// Identity headers and the cookies that go on to the application.
 const OUTPUT_BYTES_MAX: usize = 16 * 1024;
 
+/// What most answers have room in.
+const SAID_BYTES: usize = 256;
+
 struct Buffers {
     input: Box<[u8]>,
     output: Box<[u8]>,
@@ -71,7 +74,7 @@ pub(crate) fn tell_changes(changes: u64) {
 pub(crate) fn exchange<T>(length: u32, answer: impl FnOnce(&str, &mut String) -> T) -> Option<(T, u16)> {
     BUFFERS.with_borrow_mut(|Buffers { input, output }| {
         let text = input.get(..usize::try_from(length).ok()?)?;
-        let mut said = String::new();
+        let mut said = String::with_capacity(SAID_BYTES);
         let verdict = answer(core::str::from_utf8(text).ok()?, &mut said);
         output.get_mut(..said.len())?.copy_from_slice(said.as_bytes());
         Some((verdict, u16::try_from(said.len()).ok()?))

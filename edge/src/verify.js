@@ -13,14 +13,18 @@ const KEYS_MAX = 64;
 const keys = []; // { algorithm, bytes, key }
 
 function keyOf(algorithm, bytes) {
-  const is = (known) => known.algorithm === algorithm && bytes.every((byte, i) => byte === known.bytes[i]);
-  let found = keys.find(is);
+  let found = keys.find((known) => known.algorithm === algorithm && isSame(known.bytes, bytes));
   if (found === undefined) {
     if (keys.length >= KEYS_MAX) keys.length = 0;
     found = { algorithm, bytes: bytes.slice(), key: imported(algorithm, bytes) };
     keys.push(found);
   }
   return found.key;
+}
+
+function isSame(one, other) {
+  for (let i = 0; i < one.length; i++) if (one[i] !== other[i]) return false;
+  return one.length === other.length;
 }
 
 function imported(algorithm, bytes) {
