@@ -166,7 +166,7 @@ const allowance = (said, authorization, cookie, from, until, changes) => ({
 function answer(said, req, env, ctx, asked, renewed) {
   switch (said & 0xff) {
     case ALLOW:
-    case ANONYMOUS: return pass(allowance(said), req, env, ctx, renewed);
+    case ANONYMOUS: return pass(allowance(said, req.headers.get("authorization")), req, env, ctx, renewed);
     case REFUSE: return refused(req, output(said).split("\n"), renewed?.lines);
     case ASK_HUB: return again(req, env, ctx, asked, HUB, consult("hub", env, ctx), renewed);
     case ASK_ORIGIN: return again(req, env, ctx, asked, ORIGIN, consult("origin", env, ctx), renewed);
@@ -191,7 +191,7 @@ function pass(allowed, req, env, ctx, renewed) {
   const lines = renewed?.lines;
   if (address === "self") return lines ? own(values, lines) : (allowed.answer ??= own(values));
   const holds = isOfSession ? (answer) => hold(answer, req, env, ctx, staleness_ms_max, renewed) : null;
-  return address === null ? forwardToPool(req, upstream, values, lines, holds) : forward(req, address, values, lines, holds);
+  return address === null ? forwardToPool(req, upstream, allowed, lines, holds) : forward(req, address, allowed, lines, holds);
 }
 
 // Judges anew once a source was asked.

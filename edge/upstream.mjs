@@ -22,17 +22,18 @@ export function configureCache(binding) {
 }
 
 /**
- * The answer of the application at `address`. `values` are subject, session, tenant, roles, version, assertion and the cookies
- * that are left, as far as there are any; `lines` are `Set-Cookie` lines to add; `holds` gets the answer to a request in a
- * session, and gives the one to pass on, or a promise of it.
+ * The answer of the application at `address`. `allowed` has the request's `authorization`, and as `values` subject, session,
+ * tenant, roles, version, assertion and the cookies that are left, as far as there are any; `lines` are `Set-Cookie` lines to
+ * add; `holds` gets the answer to a request in a session, and gives the one to pass on, or a promise of it.
  */
-export function forward(req, address, values, lines, holds) {
-  return ask(fetch(prepare(req, address, values)), mayBeKept(req, values), lines, holds);
+export function forward(req, address, allowed, lines, holds) {
+  return ask(fetch(prepare(req, address, allowed)), mayBeKept(allowed), lines, holds);
 }
 
 /** As `forward`, to a node of the pool of an upstream. */
-export function forwardToPool(req, upstream, values, lines, holds) {
-  return ask(askPool(upstream, prepare(req, "http://node.invalid", values), values), mayBeKept(req, values), lines, holds);
+export function forwardToPool(req, upstream, allowed, lines, holds) {
+  const request = prepare(req, "http://node.invalid", allowed);
+  return ask(askPool(upstream, request, allowed.values), mayBeKept(allowed), lines, holds);
 }
 
 // RFC 9110 §9.2.2; a body can be read only once.
@@ -104,7 +105,7 @@ function sentWhole(body, headers, then, broken) {
 // Path and query, as they stand in the URL.
 const pathOf = (url) => url.slice(url.indexOf("/", url.indexOf("://") + 3));
 
-function prepare(req, address, values) {
+function prepare(req, address, { values, authorization }) {
   const { url } = req;
   const rest = pathOf(url);
   // BRR-09: what one user is told comes out of no cache between here and the application, and goes into none.
@@ -115,7 +116,7 @@ function prepare(req, address, values) {
   strip(headers);
   for (let i = 0; i < IDENTITY.length; i++) if (values[i] !== "") headers.set(IDENTITY[i], values[i]);
   // The credential was the gate's business; the application gets the verdict instead.
-  if (/^bearer\b/i.test(headers.get("authorization") ?? "")) headers.delete("authorization");
+  if (authorization !== null && /^bearer\b/i.test(authorization)) headers.delete("authorization");
   if (values[IDENTITY.length] !== "") headers.set(ASSERTION, values[IDENTITY.length]);
   const cookies = values[IDENTITY.length + 1];
   if (cookies !== "") headers.set("cookie", cookies);
@@ -135,7 +136,7 @@ function requestTo(url, { method, headers, body }, cache, signal) {
 
 // Without a word of the application, a cache that does not know of cookies would take an answer for everyone's. What answers
 // Authorization is kept by none that others share (RFC 9111 §3.5).
-const mayBeKept = (req, values) => isOfSession(values) && !req.headers.has("authorization");
+const mayBeKept = ({ values, authorization }) => isOfSession(values) && authorization === null;
 
 function kept(answer) {
   const own = new Response(answer.body, answer);
