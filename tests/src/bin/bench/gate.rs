@@ -4,7 +4,9 @@ mod assertion;
 mod field;
 mod signature;
 
-use self::field::{Contestant, Field};
+use std::collections::BTreeMap;
+
+use self::field::{Field, Who};
 use crate::{
     report::{Report, Table, figure},
     stats::{median, range, ratio},
@@ -18,6 +20,10 @@ pub(crate) struct Arguments {
     /// Rounds, in each of which every contestant has its turn.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(7..=99))]
     rounds: u32,
+    /// How often everybody is started anew; the rounds are spread over the starts. Two processes of one program differ by some
+    /// percent, for as long as they run.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=7))]
+    starts: u32,
     /// Requests per turn. Of few, what a gate does after a pause (asking its hub) takes a share that it has under no load.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
     requests: u32,
@@ -26,13 +32,17 @@ pub(crate) struct Arguments {
     connections: u32,
 }
 
+/// Microseconds of processor time per request, one for each round.
+type Costs = BTreeMap<Who, Vec<f64>>;
+
 pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
-    let Arguments { rounds, requests, connections } = arguments;
+    let Arguments { rounds, starts, requests, connections } = arguments;
     let mut report = Report::new("gate");
     report.version(workerd::version());
     report.version(workerd::npm_version("jose")?);
     report.method(format!(
-        "{rounds} rounds of {requests} requests to each contestant in turn, over {connections} kept connections"
+        "{rounds} rounds of {requests} requests to each contestant in turn, over {connections} kept connections; everybody \
+         was started anew {starts} times"
     ));
     report.method("every contestant under bare `workerd serve` in a process of its own; every request carries a token");
     report.method("processor time of all threads of that workerd per request: medians of the rounds, and of the ratios within a round");
@@ -42,39 +52,44 @@ pub(crate) async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     );
 
     let upstream = Upstream::start().await?;
-    let mut field = Field::start(&upstream).await?;
-    for contestant in &field.contestants {
-        contestant.check().await?;
-    }
-    // The first round warms up.
-    for round in 0..=*rounds {
-        for contestant in &mut field.contestants {
-            let cost = contestant.turn(*requests, *connections).await?;
-            if round > 0 {
-                contestant.costs.push(cost);
+    let mut costs = Costs::new();
+    for start in 0..*starts {
+        let field = Field::start(&upstream).await?;
+        for contestant in &field.contestants {
+            contestant.check().await?;
+        }
+        // The first round warms up.
+        for round in 0..=share(*rounds, *starts, start) {
+            for contestant in &field.contestants {
+                let cost = contestant.turn(*requests, *connections).await?;
+                if round > 0 {
+                    costs.entry(contestant.who).or_default().push(cost);
+                }
             }
         }
     }
-    judge(&mut report, &field.contestants);
-    drop(field);
+    judge(&mut report, &costs);
     signature::measure(&mut report, *rounds).await?;
     assertion::measure(&mut report, *rounds).await?;
     Ok(report)
 }
 
-fn judge(report: &mut Report, contestants: &[Contestant]) {
+/// How many of the rounds fall to a start.
+fn share(rounds: u32, starts: u32, start: u32) -> u32 {
+    rounds / starts + u32::from(start < rounds % starts)
+}
+
+fn judge(report: &mut Report, measured: &Costs) {
     let costs = |letter: char| {
-        let contestant = contestants.iter().find(|contestant| contestant.letter == letter);
-        contestant.map_or(&[][..], |contestant| contestant.costs.as_slice())
+        let found = measured.iter().find(|(who, _)| who.letter == letter);
+        found.map_or(&[][..], |(_, costs)| costs.as_slice())
     };
     for (title, forwards, base) in
         [("Answered by the Worker itself", false, 'b'), ("Forwarded over loopback", true, 'g')]
     {
         let of_base = format!("of ({base})");
         let mut table = Table::new(title, ["", "µs a request", "rounds from, to", "of (a)", &of_base]);
-        for Contestant { letter, name, costs: own, .. } in
-            contestants.iter().filter(|contestant| contestant.forwards == forwards)
-        {
+        for (Who { letter, name, .. }, own) in measured.iter().filter(|(who, _)| who.forwards == forwards) {
             let (low, high) = range(own);
             table.row([
                 format!("({letter}) {name}"),

@@ -33,13 +33,17 @@ pub(super) struct Field {
     _origin: OriginProcess,
 }
 
-/// A Worker whose cost per request is measured.
-pub(super) struct Contestant {
+/// Who a contestant is, whichever process it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Who {
     pub(super) letter: char,
     pub(super) name: &'static str,
     pub(super) forwards: bool,
-    /// Microseconds per request, one for each round.
-    pub(super) costs: Vec<f64>,
+}
+
+/// A Worker whose cost per request is measured.
+pub(super) struct Contestant {
+    pub(super) who: Who,
     checks: bool,
     workerd: Workerd,
     address: SocketAddr,
@@ -122,13 +126,13 @@ fn passing(upstream: &Upstream) -> anyhow::Result<Workerd> {
 impl Contestant {
     fn worker(letter: char, name: &'static str, workerd: Workerd, tokens: Tokens) -> anyhow::Result<Self> {
         let address = workerd.address("main")?;
-        Ok(Self { letter, name, forwards: false, costs: Vec::new(), checks: true, workerd, address, tokens })
+        Ok(Self { who: Who { letter, name, forwards: false }, checks: true, workerd, address, tokens })
     }
 
     fn gate(letter: char, name: &'static str, edge: RunningEdge, tokens: Tokens) -> anyhow::Result<Self> {
         let address = edge.workerd.address("gate0")?;
         let workerd = edge.workerd;
-        Ok(Self { letter, name, forwards: false, costs: Vec::new(), checks: true, workerd, address, tokens })
+        Ok(Self { who: Who { letter, name, forwards: false }, checks: true, workerd, address, tokens })
     }
 
     /// It lets everybody pass.
@@ -138,11 +142,11 @@ impl Contestant {
 
     /// It hands requests to the upstream.
     fn forwarding(self) -> Self {
-        Self { forwards: true, ..self }
+        Self { who: Who { forwards: true, ..self.who }, ..self }
     }
 
     fn success(&self) -> StatusCode {
-        if self.forwards { StatusCode::OK } else { StatusCode::NO_CONTENT }
+        if self.who.forwards { StatusCode::OK } else { StatusCode::NO_CONTENT }
     }
 
     fn tokens(&self, count: usize) -> anyhow::Result<Vec<String>> {
@@ -159,7 +163,7 @@ impl Contestant {
     async fn until_ready(&self) -> anyhow::Result<()> {
         let token = self.tokens(1)?.remove(0);
         let ready = async || self.ask(&token).await.is_ok_and(|status| status == self.success()).then_some(());
-        eventually(self.name, ready).await
+        eventually(self.who.name, ready).await
     }
 
     /// Sees that it refuses what it must, so that nobody is quick by doing less.
@@ -175,7 +179,7 @@ impl Contestant {
         let refused = if self.checks { StatusCode::UNAUTHORIZED } else { self.success() };
         for (token, status) in [(&good, self.success()), (&forged, refused)] {
             let found = self.ask(token).await?;
-            ensure!(found == status, "({}) {} answered {found} instead of {status}", self.letter, self.name);
+            ensure!(found == status, "({}) {} answered {found} instead of {status}", self.who.letter, self.who.name);
         }
         Ok(())
     }
