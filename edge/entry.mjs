@@ -98,12 +98,15 @@ function worded(req, renewed) {
 
 function wordedOf({ method, url, headers }, authorization, cookie, renewed) {
   let text = `${method}\n${url}\n${authorization ?? ""}\n${cookie ?? ""}`;
-  // Safe methods need no proof of where they come from.
-  if (method !== "GET" && method !== "HEAD") text += `\n${headers.get("origin") ?? ""}\n${headers.get("sec-fetch-site") ?? ""}`;
+  // Safe methods need no proof of where they come from, unless a browser lets any page ask for what they open.
+  if ((method !== "GET" && method !== "HEAD") || isHandshake(headers, cookie)) text += `\n${headers.get("origin") ?? ""}\n${headers.get("sec-fetch-site") ?? ""}`;
   else if (renewed) text += "\n\n";
   if (renewed) text += `\n${renewed}`;
   return text;
 }
+
+// Whether a request may be a WebSocket's first one, with a cookie.
+const isHandshake = (headers, cookie) => cookie !== null && headers.get("upgrade") !== null;
 
 function output(said) {
   if (shared.output.byteLength === 0) view();
@@ -119,7 +122,8 @@ export default {
       const authorization = headers.get("authorization");
       const cookie = headers.get("cookie");
       const key = `${url}\n${authorization === null ? "" : authorization.slice(-TAIL)}\n${cookie ?? ""}`;
-      const allowed = asked === 0 && method === "GET" ? recall(key, authorization, cookie, now) : undefined;
+      const mayRecall = asked === 0 && method === "GET" && !isHandshake(headers, cookie);
+      const allowed = mayRecall ? recall(key, authorization, cookie, now) : undefined;
       const answered = allowed ? pass(allowed, req, env, ctx) : judge(key, authorization, cookie, req, env, ctx, asked, now);
       // Afterwards: who asks the hub for an answer has it asked for the background, too.
       const background = refresh(env, now);

@@ -539,14 +539,17 @@ impl Gate {
 fn read(input: &str) -> (Facts<'_>, Option<&str>) {
     let mut lines = input.split('\n');
     let mut line = || lines.next().filter(|line| !line.is_empty());
-    let facts = Facts {
+    let mut facts = Facts {
         method: line().unwrap_or_default(),
         url: line().unwrap_or_default(),
         authorization: line(),
         cookie: line(),
         origin: line(),
         sec_fetch_site: line(),
+        is_handshake: false,
     };
+    // The entry says where a safe request comes from only if it may open a WebSocket; of others it makes no difference.
+    facts.is_handshake = facts.origin.is_some() || facts.sec_fetch_site.is_some();
     (facts, line())
 }
 

@@ -180,6 +180,7 @@ struct Headers {
     cookie: Option<String>,
     origin: Option<String>,
     sec_fetch_site: Option<String>,
+    is_handshake: bool,
 }
 
 impl Headers {
@@ -196,14 +197,15 @@ impl Headers {
             cookie: joined(header::COOKIE, between_cookies),
             origin: joined(header::ORIGIN, ", "),
             sec_fetch_site: joined(HeaderName::from_static("sec-fetch-site"), ", "),
+            is_handshake: parts.headers.contains_key(header::UPGRADE),
         }
     }
 
     fn facts<'a>(&'a self, method: &'a str, url: &'a str) -> Facts<'a> {
-        let Self { authorization, cookie, origin, sec_fetch_site } = self;
+        let Self { authorization, cookie, origin, sec_fetch_site, is_handshake } = self;
         let [authorization, cookie, origin, sec_fetch_site] =
             [authorization, cookie, origin, sec_fetch_site].map(|header| header.as_deref());
-        Facts { method, url, authorization, cookie, origin, sec_fetch_site }
+        Facts { method, url, authorization, cookie, origin, sec_fetch_site, is_handshake: *is_handshake }
     }
 }
 

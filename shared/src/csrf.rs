@@ -32,9 +32,27 @@ pub fn check(
     sec_fetch_site: Option<&str>,
     target_origin: &str,
 ) -> Result<(), CsrfError> {
-    if is_safe(method) {
-        return Ok(());
+    if is_safe(method) { Ok(()) } else { same_origin(origin, sec_fetch_site, target_origin) }
+}
+
+/// Checks the first request of a WebSocket: a browser lets every page open one, with cookies, and always says `Origin`
+/// (RFC 6455 §4.1, §10.2). Who says nothing is no browser.
+///
+/// # Errors
+///
+/// It says that it comes from elsewhere.
+pub fn check_handshake(
+    origin: Option<&str>,
+    sec_fetch_site: Option<&str>,
+    target_origin: &str,
+) -> Result<(), CsrfError> {
+    match same_origin(origin, sec_fetch_site, target_origin) {
+        Err(CsrfError::Unknown) => Ok(()),
+        checked => checked,
     }
+}
+
+fn same_origin(origin: Option<&str>, sec_fetch_site: Option<&str>, target_origin: &str) -> Result<(), CsrfError> {
     match sec_fetch_site {
         Some("same-origin") => {}
         Some(_) => return Err(CsrfError::CrossSite),
@@ -66,6 +84,17 @@ mod tests {
         assert_eq!(post(Some("http://app.example"), None), Err(CsrfError::OtherOrigin));
         for site in ["same-site", "cross-site", "none", ""] {
             assert_eq!(post(Some(HERE), Some(site)), Err(CsrfError::CrossSite), "{site}");
+        }
+    }
+
+    #[test]
+    fn no_other_page_opens_a_websocket() {
+        assert_eq!(check_handshake(Some(HERE), Some("same-origin"), HERE), Ok(()));
+        assert_eq!(check_handshake(None, None, HERE), Ok(()), "no browser");
+        for (origin, site) in
+            [(Some("https://evil.example"), None), (Some("null"), None), (Some(HERE), Some("same-site"))]
+        {
+            assert!(check_handshake(origin, site, HERE).is_err(), "{origin:?} {site:?}");
         }
     }
 

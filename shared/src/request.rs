@@ -27,6 +27,8 @@ pub struct Facts<'a> {
     pub origin: Option<&'a str>,
     /// `Sec-Fetch-Site`.
     pub sec_fetch_site: Option<&'a str>,
+    /// Whether `Upgrade` is there: it may be the first request of a WebSocket.
+    pub is_handshake: bool,
 }
 
 /// The names of the cookies that hold credentials.
@@ -148,6 +150,9 @@ pub fn credentials<'a>(
     }
     if in_cookie.is_some() || refresh.is_some() {
         csrf::check(facts.method, facts.origin, facts.sec_fetch_site, place.target.origin)?;
+        if facts.is_handshake {
+            csrf::check_handshake(facts.origin, facts.sec_fetch_site, place.target.origin)?;
+        }
     }
     Ok(Presented { access: in_cookie, refresh })
 }
