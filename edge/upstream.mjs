@@ -11,6 +11,9 @@ const [IDENTITY, [ASSERTION], [PREFIX], OVERRIDES] = wasm.header_names().split("
 // A request goes to another node for so many ms, while its assertion counts; some of that is left for clocks and the way there.
 const ASKED_MAX = wasm.assertion_ms() - 5_000;
 
+// Somewhere among lines that were joined, too.
+const BEARER = /(?:^|,)\s*bearer(?:[\s,]|$)/i;
+
 // Whether the runtime may have a cache of its own, for which a request needs a mode. Elsewhere the header that the mode stands
 // for says all, and costs less.
 let hasCache = true;
@@ -77,13 +80,16 @@ async function askNode(url, request, ms) {
   let timer = null;
   const begin = () => { timer = setTimeout(() => late.abort(new TooLate()), ms); };
   let [isOver, isBrokenOff] = [false, false];
-  const { method, headers } = request;
-  let { body } = request;
-  if (body === null) begin();
-  // A node that fails ends the request before it ends what is sent; so what ends first tells whose failure it is.
-  else body = sentWhole(body, headers, () => { if (!isOver) begin(); }, () => { isBrokenOff = !isOver; });
+  let sent = request;
+  if (request.body === null || isBare(request)) {
+    begin();
+  } else {
+    const { method, headers } = request;
+    const body = sentWhole(request.body, headers, () => { if (!isOver) begin(); }, () => { isBrokenOff = true; });
+    sent = { method, headers, body };
+  }
   try {
-    return await fetch(requestTo(url, { method, headers, body }, request.cache, late.signal));
+    return await fetch(requestTo(url, sent, request.cache, late.signal));
   } catch (error) {
     if (isBrokenOff) throw new BrokenOff();
     throw late.signal.aborted ? late.signal.reason : error;
@@ -93,13 +99,33 @@ async function askNode(url, request, ms) {
   }
 }
 
-// The same body; `then` is called when all of it was taken, `broken` when that cannot be. A client that is slow to send it, or
-// breaks off, is no failure of the node.
+const PIECE_BYTES = 64 * 1024; // of a body
+
+// The same body; `then` is called when all of it was taken, `broken` when the client breaks off. A client that is slow to send
+// it, or breaks off, is no failure of the node.
 function sentWhole(body, headers, then, broken) {
   const length = headers.get("content-length");
   const { readable, writable } = length === null ? new IdentityTransformStream() : new FixedLengthStream(Number(length));
-  body.pipeTo(writable).then(then, broken);
+  // Not `pipeTo`, which fails alike for either side.
+  pass(body.getReader({ mode: "byob" }), writable.getWriter(), broken).then(then, () => {});
   return readable;
+}
+
+async function pass(reader, writer, broken) {
+  for (let room = new Uint8Array(PIECE_BYTES); ;) {
+    let read;
+    try {
+      read = await reader.read(room);
+    } catch (error) {
+      broken();
+      writer.abort(error).catch(() => {});
+      throw error;
+    }
+    if (read.done) return await writer.close();
+    // What goes wrong with this, `fetch` tells.
+    await writer.write(read.value);
+    room = new Uint8Array(read.value.buffer);
+  }
 }
 
 // Path and query, as they stand in the URL.
@@ -112,11 +138,11 @@ function prepare(req, address, { values, authorization }) {
   const isPrivate = isOfSession(values);
   const request = requestTo(address + rest, req, isPrivate && hasCache ? "no-store" : undefined);
   const { headers } = request;
-  if (isPrivate && !hasCache) headers.set("cache-control", "no-cache");
+  if (isPrivate) headers.set("cache-control", "no-cache");
   strip(headers);
   for (let i = 0; i < IDENTITY.length; i++) if (values[i] !== "") headers.set(IDENTITY[i], values[i]);
   // The credential was the gate's business; the application gets the verdict instead.
-  if (authorization !== null && /^bearer\b/i.test(authorization)) headers.delete("authorization");
+  if (authorization !== null && BEARER.test(authorization)) headers.delete("authorization");
   if (values[IDENTITY.length] !== "") headers.set(ASSERTION, values[IDENTITY.length]);
   const cookies = values[IDENTITY.length + 1];
   if (cookies !== "") headers.set("cookie", cookies);
@@ -130,9 +156,15 @@ function prepare(req, address, { values, authorization }) {
 const isOfSession = (values) => values[0] !== "";
 
 // All at once: a request that is made of another one is copied whole, and again by options of `fetch`.
-function requestTo(url, { method, headers, body }, cache, signal) {
+function requestTo(url, request, cache, signal) {
+  const { method, headers, body } = request;
+  // A body of GET, also one of no bytes, goes only with a copy (RFC 9110 §9.3.1 has no meaning for it, and allows it).
+  if (body !== null && isBare(request)) return new Request(new Request(url, request), { redirect: "manual", cache, signal });
   return new Request(url, { method, headers, body, redirect: "manual", cache, signal });
 }
+
+// Whether the method is one that has no body as a rule.
+const isBare = ({ method }) => method === "GET" || method === "HEAD";
 
 // Without a word of the application, a cache that does not know of cookies would take an answer for everyone's. What answers
 // Authorization is kept by none that others share (RFC 9111 §3.5).

@@ -13,6 +13,7 @@ use portcullis_tests::{
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
 type Tested = anyhow::Result<()>;
 
@@ -218,6 +219,18 @@ async fn an_upload_that_breaks_off_is_not_held_against_a_node() -> Tested {
     let lost = setting.gate.raw(&(head(500_000) + &"x".repeat(500_000))).await?;
     assert!(lost.starts_with("HTTP/1.1 502"), "{lost}");
     assert_eq!(failing(&setting.gate).await?, json!([address]), "a node that is lost is");
+
+    // As is one that goes away in the middle of it.
+    let leaving = TcpListener::bind(address.trim_start_matches("http://")).await?;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = leaving.accept().await {
+            let _ = stream.read(&mut [0; 1024]).await;
+        }
+    });
+    for _ in 0..10 {
+        let lost = setting.gate.raw(&(head(3_000_000) + &"x".repeat(3_000_000))).await?;
+        assert!(lost.starts_with("HTTP/1.1 502"), "{lost}");
+    }
     setting.origin.stop().await;
     Ok(())
 }
