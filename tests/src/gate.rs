@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use shared::policy_text;
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
 };
 
@@ -257,6 +257,19 @@ impl TestGate {
         stream.write_all(request.as_bytes()).await?;
         stream.shutdown().await?;
         Self::rest(stream).await
+    }
+
+    /// The status of a request that is sent as it stands here; the connection is closed then, whatever was to follow.
+    ///
+    /// # Errors
+    ///
+    /// No answer.
+    pub async fn raw_status(&self, request: &str) -> anyhow::Result<u16> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.place.port)).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).await?;
+        Ok(line.split(' ').nth(1).unwrap_or_default().parse()?)
     }
 
     async fn rest(stream: TcpStream) -> anyhow::Result<String> {

@@ -179,3 +179,83 @@ async fn no_cache_may_share_an_answer_in_a_session() -> Tested {
     setting.origin.stop().await;
     Ok(())
 }
+
+/// A GET may have a body, if only one of no bytes (RFC 9110 §9.3.1): it goes on like any other.
+#[tokio::test]
+async fn a_body_of_get_goes_on() -> Tested {
+    let setting = Setting::start().await?;
+    let bearer = format!("Authorization: Bearer {}", setting.open("bob").await?.access);
+    for _ in 0..3 {
+        for (path, credential) in [("/app/x", bearer.as_str()), ("/public/x", "X: y")] {
+            let ask = async |method: &str, more: &str, body: &str| {
+                raw(&setting, &format!("{method} {path} HTTP/1.1\nHost: h\n{credential}\n{more}"), body).await
+            };
+            let (status, seen) = ask("GET", "Content-Length: 0", "").await?;
+            assert_eq!((status, &seen["body"]), (200, &json!("")), "{path}");
+            let (status, seen) = ask("GET", "Content-Length: 5", "hello").await?;
+            assert_eq!((status, &seen["body"]), (200, &json!("hello")), "{path}");
+            // One of unknown length the runtime leaves out.
+            let (status, seen) = ask("GET", "Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n").await?;
+            assert_eq!((status, &seen["body"]), (200, &json!("")), "{path}");
+            assert_eq!(ask("HEAD", "Content-Length: 0", "").await?.0, 200, "{path}");
+        }
+    }
+    setting.origin.stop().await;
+    Ok(())
+}
+
+/// CSR-01: a page of another origin opens no WebSocket with the cookies of a user, though it may ask for everything by GET.
+#[tokio::test]
+async fn no_page_of_another_origin_opens_a_websocket() -> Tested {
+    let setting = Setting::start().await?;
+    let opened = setting.open("bob").await?;
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let status = async |path: &str, credential: &str, from: &str, upgrade: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: h\r\n{credential}\r\n{from}{upgrade}\r\n");
+        setting.gate.raw_status(&head).await
+    };
+    let (cookie, bearer) =
+        (format!("Cookie: {}", opened.cookies()), format!("Authorization: Bearer {}", opened.access));
+    let elsewhere = [
+        "Origin: https://evil.example\r\nSec-Fetch-Site: cross-site\r\n",
+        "Origin: http://other.h\r\nSec-Fetch-Site: same-site\r\n",
+        "Origin: null\r\n",
+    ];
+    // The third GET is one that is allowed again without being judged.
+    for _ in 0..3 {
+        for from in elsewhere {
+            assert_eq!(status("/app/ws", &cookie, from, upgrade).await?, 403, "{from}");
+            assert_eq!(status("/app/ws", &bearer, from, upgrade).await?, 101, "a page cannot send a token: {from}");
+            assert_eq!(status("/app/x", &cookie, from, "").await?, 200, "{from}");
+        }
+        for from in ["", "Origin: http://h\r\n", "Origin: http://h\r\nSec-Fetch-Site: same-origin\r\n"] {
+            assert_eq!(status("/app/ws", &cookie, from, upgrade).await?, 101, "{from}");
+        }
+        // As `/app/ws` without an upgrade: kept, and no help for a page of elsewhere.
+        assert_ne!(status("/app/ws", &cookie, "", "").await?, 403);
+    }
+    setting.origin.stop().await;
+    Ok(())
+}
+
+/// The application gets the gate's word, never the token: not on an anonymous route, and not as the second of several lines.
+#[tokio::test]
+async fn no_bearer_token_goes_on() -> Tested {
+    let setting = Setting::start().await?;
+    let token = setting.open("bob").await?.access;
+    for (credential, goes_on) in [
+        (format!("Bearer {token}"), false),
+        (format!("bearer {token}"), false),
+        (format!("Basic a\nAuthorization: Bearer {token}"), false),
+        (format!("Basic a,Bearer {token}"), false),
+        ("Basic YTpi".to_owned(), true),
+        ("Bearer-x abc".to_owned(), true),
+    ] {
+        let head = format!("GET /public/x HTTP/1.1\nHost: h\nAuthorization: {credential}");
+        let (status, seen) = raw(&setting, &head, "").await?;
+        assert_eq!((status, seen["headers"]["authorization"].is_array()), (200, goes_on), "{credential}");
+    }
+    setting.origin.stop().await;
+    Ok(())
+}
