@@ -192,6 +192,12 @@ async fn an_access_token_counts_as_at_the_gate() -> Tested {
     assert_eq!(ask(Method::GET, &[("cookie", &cookie), ("authorization", &bearer)]).await?.status(), 400);
     assert_eq!(ask(Method::POST, &[("cookie", &cookie), ("origin", "http://evil.example")]).await?.status(), 403);
     assert_eq!(ask(Method::POST, &[("cookie", &cookie), ("origin", service.address())]).await?.status(), 200);
+    // A WebSocket begins with a GET.
+    let handshake = ("upgrade", "websocket");
+    let from_elsewhere = [("cookie", &*cookie), ("origin", "http://evil.example"), handshake];
+    assert_eq!(ask(Method::GET, &from_elsewhere).await?.status(), 403);
+    assert_eq!(ask(Method::GET, &from_elsewhere[..2]).await?.status(), 200);
+    assert_eq!(ask(Method::GET, &[from_elsewhere[0], ("origin", service.address()), handshake]).await?.status(), 200);
     assert_eq!(service.status_of("/app/%61", &member.access).await?, 400);
     assert_eq!(service.status_of("/app//x", &member.access).await?, 400);
     assert_eq!(service.status_of("/nowhere", &member.access).await?, 404);
