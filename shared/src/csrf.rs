@@ -60,9 +60,17 @@ fn same_origin(origin: Option<&str>, sec_fetch_site: Option<&str>, target_origin
         None => {}
     }
     match origin {
-        Some(origin) if !origin.eq_ignore_ascii_case(target_origin) => Err(CsrfError::OtherOrigin),
+        Some(origin) if !without_port(origin).eq_ignore_ascii_case(without_port(target_origin)) => {
+            Err(CsrfError::OtherOrigin)
+        }
         _ => Ok(()),
     }
+}
+
+/// Without the default port of its scheme, which browsers leave out (RFC 6454 §6.1) and proxies may add to `Host`.
+fn without_port(origin: &str) -> &str {
+    let default = if origin.starts_with("https:") { ":443" } else { ":80" };
+    origin.strip_suffix(default).unwrap_or(origin)
 }
 
 #[cfg(test)]
@@ -84,6 +92,20 @@ mod tests {
         assert_eq!(post(Some("http://app.example"), None), Err(CsrfError::OtherOrigin));
         for site in ["same-site", "cross-site", "none", ""] {
             assert_eq!(post(Some(HERE), Some(site)), Err(CsrfError::CrossSite), "{site}");
+        }
+    }
+
+    #[test]
+    fn the_default_port_makes_no_other_origin() {
+        let post = |origin, here| check("POST", Some(origin), None, here);
+        assert_eq!(post("https://app.example", "https://app.example:443"), Ok(()));
+        assert_eq!(post("http://app.example", "http://app.example:80"), Ok(()));
+        for (origin, here) in [
+            ("https://app.example", "https://app.example:80"),
+            ("https://app.example", "http://app.example:443"),
+            ("https://app.example:8443", "https://app.example:443"),
+        ] {
+            assert_eq!(post(origin, here), Err(CsrfError::OtherOrigin), "{origin} {here}");
         }
     }
 
