@@ -10,7 +10,7 @@ import { consult, heard, hub, hubName, isIdle, refresh, restart } from "./feed.m
 import { Hub } from "./hub.mjs";
 import { POSTURE, redirect, refuse } from "./refuse.mjs";
 import { cookies, renewal, session, signOut } from "./session.mjs";
-import { configureCache, forward, forwardToPool, isBearer, mayRepeat, own } from "./upstream.mjs";
+import { configureCache, forward, forwardToPool, mayRepeat, own } from "./upstream.mjs";
 
 export { Hub };
 
@@ -162,7 +162,6 @@ const allowance = (said, authorization, cookie, from, until, changes) => ({
   route: shared.routes[(said >>> 8) & 0xff],
   isOfSession: (said & 0xff) === ALLOW,
   values: output(said).split("\n"),
-  hidesAuthorization: isBearer(authorization),
   answer: null, // the gate's own, once it was given
   authorization, cookie, from, until, changes,
 });

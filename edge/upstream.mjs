@@ -11,8 +11,8 @@ const [IDENTITY, [ASSERTION], [PREFIX], OVERRIDES] = wasm.header_names().split("
 // A request goes to another node for so many ms, while its assertion counts; some of that is left for clocks and the way there.
 const ASKED_MAX = wasm.assertion_ms() - 5_000;
 
-/** Whether an `Authorization`, null for none, is or has a bearer token: the second of lines that were joined, too. */
-export const isBearer = (authorization) => authorization !== null && /(?:^|,)\s*bearer(?:[\s,]|$)/i.test(authorization);
+// Whether an `Authorization` is a bearer token, or has one among lines that were joined. Most show it by their first word.
+const isBearer = (text) => /^bearer(?:[\s,]|$)/i.test(text) || (text.includes(",") && /,\s*bearer(?:[\s,]|$)/i.test(text));
 
 // Whether the runtime may have a cache of its own, for which a request needs a mode. Elsewhere the header that the mode stands
 // for says all, and costs less.
@@ -25,10 +25,9 @@ export function configureCache(binding) {
 }
 
 /**
- * The answer of the application at `address`. `allowed` has the request's `authorization`, whether that `hidesAuthorization`
- * from the application, and as `values` subject, session, tenant, roles, version, assertion and the cookies that are left, as
- * far as there are any; `lines` are `Set-Cookie` lines to add; `holds` gets the answer to a request in a session, and gives the
- * one to pass on, or a promise of it.
+ * The answer of the application at `address`. `allowed` has the request's `authorization`, and as `values` subject, session,
+ * tenant, roles, version, assertion and the cookies that are left, as far as there are any; `lines` are `Set-Cookie` lines to
+ * add; `holds` gets the answer to a request in a session, and gives the one to pass on, or a promise of it.
  */
 export function forward(req, address, allowed, lines, holds) {
   return ask(fetch(prepare(req, address, allowed)), mayBeKept(allowed), lines, holds);
@@ -132,7 +131,7 @@ async function pass(reader, writer, broken) {
 // Path and query, as they stand in the URL.
 const pathOf = (url) => url.slice(url.indexOf("/", url.indexOf("://") + 3));
 
-function prepare(req, address, { values, hidesAuthorization }) {
+function prepare(req, address, { values, authorization }) {
   const { url } = req;
   const rest = pathOf(url);
   // BRR-09: what one user is told comes out of no cache between here and the application, and goes into none.
@@ -143,7 +142,7 @@ function prepare(req, address, { values, hidesAuthorization }) {
   strip(headers);
   for (let i = 0; i < IDENTITY.length; i++) if (values[i] !== "") headers.set(IDENTITY[i], values[i]);
   // The credential was the gate's business; the application gets the verdict instead.
-  if (hidesAuthorization) headers.delete("authorization");
+  if (authorization !== null && isBearer(authorization)) headers.delete("authorization");
   if (values[IDENTITY.length] !== "") headers.set(ASSERTION, values[IDENTITY.length]);
   const cookies = values[IDENTITY.length + 1];
   if (cookies !== "") headers.set("cookie", cookies);
