@@ -60,7 +60,7 @@ fn same_origin(origin: Option<&str>, sec_fetch_site: Option<&str>, target_origin
         None => {}
     }
     match origin {
-        Some(origin) if !without_port(origin).eq_ignore_ascii_case(without_port(target_origin)) => {
+        Some(origin) if !without_default_port(origin).eq_ignore_ascii_case(without_default_port(target_origin)) => {
             Err(CsrfError::OtherOrigin)
         }
         _ => Ok(()),
@@ -68,7 +68,7 @@ fn same_origin(origin: Option<&str>, sec_fetch_site: Option<&str>, target_origin
 }
 
 /// Without the default port of its scheme, which browsers leave out (RFC 6454 §6.1) and proxies may add to `Host`.
-fn without_port(origin: &str) -> &str {
+fn without_default_port(origin: &str) -> &str {
     let default = if origin.starts_with("https:") { ":443" } else { ":80" };
     origin.strip_suffix(default).unwrap_or(origin)
 }

@@ -149,9 +149,11 @@ pub fn credentials<'a>(
         };
     }
     if in_cookie.is_some() || refresh.is_some() {
-        csrf::check(facts.method, facts.origin, facts.sec_fetch_site, place.target.origin)?;
-        if facts.is_handshake {
-            csrf::check_handshake(facts.origin, facts.sec_fetch_site, place.target.origin)?;
+        let (origin, site, target) = (facts.origin, facts.sec_fetch_site, place.target.origin);
+        if facts.is_handshake && csrf::is_safe(facts.method) {
+            csrf::check_handshake(origin, site, target)?;
+        } else {
+            csrf::check(facts.method, origin, site, target)?;
         }
     }
     Ok(Presented { access: in_cookie, refresh })
