@@ -242,9 +242,7 @@ impl TestGate {
     ///
     /// No answer.
     pub async fn raw(&self, request: &str) -> anyhow::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.place.port)).await?;
-        stream.write_all(request.as_bytes()).await?;
-        Self::rest(stream).await
+        Self::rest(self.sent(request).await?).await
     }
 
     /// As [`Self::raw`], and nothing can come after these bytes.
@@ -253,8 +251,7 @@ impl TestGate {
     ///
     /// No answer.
     pub async fn raw_to_its_end(&self, request: &str) -> anyhow::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.place.port)).await?;
-        stream.write_all(request.as_bytes()).await?;
+        let mut stream = self.sent(request).await?;
         stream.shutdown().await?;
         Self::rest(stream).await
     }
@@ -265,11 +262,16 @@ impl TestGate {
     ///
     /// No answer.
     pub async fn raw_status(&self, request: &str) -> anyhow::Result<u16> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.place.port)).await?;
-        stream.write_all(request.as_bytes()).await?;
+        let stream = self.sent(request).await?;
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).await?;
         Ok(line.split(' ').nth(1).unwrap_or_default().parse()?)
+    }
+
+    async fn sent(&self, request: &str) -> anyhow::Result<TcpStream> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.place.port)).await?;
+        stream.write_all(request.as_bytes()).await?;
+        Ok(stream)
     }
 
     async fn rest(stream: TcpStream) -> anyhow::Result<String> {
